@@ -1,0 +1,140 @@
+"""The values that flow: messages in, deltas and events out, one turn at the end.
+
+Owns the vocabulary that every other room speaks. Must not know a provider, a screen or a file.
+Everything is frozen: a value that has been handed on does not change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from holychat.core.failure import Failure
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of the conversation, as it is sent."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a provider: the model, the whole history, the sampling parameters.
+
+    `params` holds the user's own (`temperature`, `top_p`, `max_tokens`, ...), in OpenAI's names;
+    `wire` translates them to the provider's.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    params: Mapping[str, object] = field(default_factory=dict)
+    stream: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer. `cached` is a part of `prompt`, `reasoning` a part of `completion`.
+
+    `estimated` marks counts that did not come from the server; they are shown with `≈`.
+    """
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    reasoning: int = 0
+    estimated: bool = False
+
+
+class Finish(StrEnum):
+    """Why an answer ended. Only `STOP` is a complete answer."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    FILTERED = "content_filter"
+    TOOL_CALLS = "tool_calls"
+    OVERLOADED = "overloaded"  # the server gave up in mid-answer and said so
+    CUT = "cut"  # the stream ended without an end
+    INTERRUPTED = "interrupted"  # the user stopped it
+    FAILED = "failed"
+
+    @property
+    def complete(self) -> bool:
+        return self is Finish.STOP
+
+
+@dataclass(slots=True)
+class Delta:
+    """A piece of an answer as it arrived; every field may be empty.
+
+    Not frozen only because creating a frozen one takes four times as long and this is made for
+    every read of the socket; nobody changes one after `wire` made it.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    finish: Finish | None = None
+    usage: Usage | None = None
+    model: str = ""  # the model that the server says answered
+    refusal: bool = False  # `text` is the model's refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds since the request went out; None where it never came to that."""
+
+    headers: float | None = None
+    first: float | None = None  # first token, of reasoning or text
+    total: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One finished exchange, however it ended. `failure` says why when it is not complete."""
+
+    text: str
+    reasoning: str
+    finish: Finish
+    provider: str
+    model: str
+    usage: Usage | None = None
+    timings: Timings = Timings()
+    failure: Failure | None = None
+    refusal: bool = False
+    served_model: str = ""  # what the server says it was, where that differs
+
+
+# --- The events of a turn, in the order in which they may come ---------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A request goes out."""
+
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One line that the user should see beside the answer; not part of it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The last event of every turn, also of one that failed or was stopped."""
+
+    turn: Turn
+
+
+Event = Attempt | Delta | Notice | Done

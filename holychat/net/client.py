@@ -1,0 +1,398 @@
+"""The chat client: a request goes out, deltas come up, everything that fails is a Failure.
+
+The only importer of httpx, which builds the requests and undoes gzip and br; `http1` carries them.
+Owns the timers of an answer, the key on its way to its origin, and the translation of foreign
+errors. Must not retry (the engine does, in one place) except where the protocol itself asks for
+it: a field that the provider refuses, an idle connection that was already dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+# httpx imports its command line tool where click and rich are installed, 100 ms that nobody needs.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+
+import httpx  # noqa: E402 - the line above must come first
+
+from holychat import __version__  # noqa: E402
+from holychat.core import sse, wire  # noqa: E402
+from holychat.core.chat import Delta, Finish  # noqa: E402
+from holychat.core.failure import Failure, Kind, hint, key_variable  # noqa: E402
+from holychat.core.provider import DEMO  # noqa: E402
+from holychat.net import http1  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping
+    from typing import Any
+
+    from holychat.core.chat import Request
+    from holychat.core.provider import Provider, Quirks
+
+MAX_ERROR = 64 * 1024  # bytes of an error body that are read
+MAX_WHOLE = 64 * 1024 * 1024  # bytes of an answer that is not a stream
+AFTER_FINISH = 2.0  # seconds for the usage and `[DONE]` to follow a finish_reason
+PREVIEW = 1024  # bytes of white space in front of a body before it counts as a stream
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """Seconds of silence after which an attempt has failed, phase by phase.
+
+    Comments (`: keep-alive`) are not tokens: they hold the socket open, not the timers.
+    """
+
+    connect: float = 10.0
+    headers: float = 60.0
+    first: float = 120.0
+    gap: float = 60.0
+
+
+class Client:
+    """Talks to providers for the life of the process.
+
+    `quirks` remembers by provider name what a provider refused; whoever passes one in may keep it.
+    """
+
+    def __init__(
+        self, timers: Timers | None = None, quirks: MutableMapping[str, Quirks] | None = None
+    ) -> None:
+        self.timers = timers or Timers()
+        self.quirks = {} if quirks is None else quirks
+        self.pool = http1.Pool(self.timers.connect)
+        self._http = httpx.AsyncClient(
+            transport=_Transport(self.pool),
+            timeout=None,  # noqa: S113 - the timers are ours: httpx's are reset by comments
+            trust_env=False,
+            follow_redirects=False,
+            headers={"user-agent": f"holychat/{__version__}"},
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._http.aclose()
+
+    def warm(self, provider: Provider) -> None:
+        """Begin to open a connection, so that it stands when the user presses Enter."""
+        if provider.name != DEMO:
+            self.pool.warm(_target(provider))
+
+    async def stream(self, provider: Provider, request: Request) -> AsyncGenerator[Delta, None]:
+        """The answer as it comes. An empty Delta says that the headers are there.
+
+        Ends after the answer's own end, which is a finish_reason or `[DONE]`; raises Failure for
+        everything else, after yielding what came. Close it (aclosing) to cancel: the connection is
+        closed at once.
+        """
+        quirks = self.quirks.get(provider.name, provider.quirks)
+        while True:
+            body = wire.body(request, quirks)
+            try:
+                response = await self._open(provider, "POST", "/chat/completions", body)
+                break
+            except Failure as failure:
+                amended = wire.amend(quirks, body, failure)
+                if amended is None:
+                    raise
+                quirks = self.quirks[provider.name] = amended
+        try:
+            yield Delta()
+            async with aclosing(self._deltas(provider, request, response)) as deltas:
+                async for delta in deltas:
+                    yield delta
+        except Failure as failure:
+            _named(failure, provider)
+            raise
+        finally:
+            await response.aclose()
+
+    async def models(self, provider: Provider) -> list[str]:
+        """The model ids that `GET /models` lists, in the server's order. Raises Failure."""
+        response = await self._open(provider, "GET", "/models", None)
+        try:
+            raw = await _bounded(response, MAX_WHOLE, self.timers.headers)
+        finally:
+            await response.aclose()
+        try:
+            return wire.model_ids(json.loads(raw))
+        except (ValueError, RecursionError) as error:
+            raise wire.garbage(provider.name, raw.decode("utf-8", "replace")) from error
+
+    async def _open(
+        self, provider: Provider, method: str, path: str, body: dict[str, Any] | None
+    ) -> httpx.Response:
+        """Send a request; the response's body is unread. Raises Failure for any status but 2xx."""
+        request = self._build(provider, method, path, body)
+        # A server that ignores or is told not to stream sends its headers when it is done.
+        patient = body is not None and not body.get("stream")
+        limit = max(self.timers.headers, self.timers.first) if patient else self.timers.headers
+        try:
+            async with asyncio.timeout(limit):
+                response = await self._http.send(request, stream=True)
+        except TimeoutError as error:
+            what = f"{provider.name} accepted the request but did not answer within {limit:g} s"
+            raise Failure(
+                Kind.TIMEOUT_HEADERS, what, hint(Kind.TIMEOUT_HEADERS, provider.name)
+            ) from error
+        except Failure as failure:
+            _named(failure, provider)
+            raise
+        if 200 <= response.status_code < 300:
+            return response
+        try:
+            raw = await _bounded(response, MAX_ERROR, 5.0)
+        finally:
+            await response.aclose()
+        wait = wire.retry_after(response.headers, time.time())
+        raise wire.refused(provider.name, response.status_code, raw, wait)
+
+    def _build(
+        self, provider: Provider, method: str, path: str, body: dict[str, Any] | None
+    ) -> httpx.Request:
+        """The request with its key. Errors never quote a header: they could show the key."""
+        headers = {"accept": "text/event-stream, application/json", **provider.headers}
+        key = provider.key.reveal()
+        if key:
+            if not (key.isascii() and key.isprintable()):
+                what = f"the key for {provider.name} holds characters that no key has"
+                raise Failure(Kind.AUTH, what, f"Set {key_variable(provider.name)} again.")
+            headers["authorization"] = f"Bearer {key}"
+        content = None
+        if body is not None:
+            headers["content-type"] = "application/json"
+            text = wire.whole_characters(json.dumps(body, ensure_ascii=False, allow_nan=False))
+            content = text.encode()
+        try:
+            return self._http.build_request(
+                method,
+                provider.base_url + path,
+                content=content,
+                headers=headers,
+                extensions={"provider": provider},
+            )
+        except (httpx.InvalidURL, UnicodeError, ValueError):
+            what = f"the address of {provider.name} or one of its headers is malformed"
+            raise Failure(Kind.REQUEST, what, f"See providers.{provider.name}.") from None
+
+    async def _deltas(
+        self, provider: Provider, request: Request, response: httpx.Response
+    ) -> AsyncGenerator[Delta, None]:
+        reader = wire.Reader(provider.name)
+        first = self.timers.first if request.stream else max(self.timers.first, 600.0)
+        watch = _Watch(provider.name, response.extensions["exchange"], first, self.timers.gap)
+        seen = False
+        try:
+            async with aclosing(_batches(response, reader)) as batches:
+                async for deltas in batches:
+                    for delta in deltas:
+                        if delta.text or delta.reasoning:
+                            seen = True
+                            watch.token()
+                        if delta.finish is not None:
+                            seen = seen or delta.finish is not Finish.STOP
+                            watch.finished()
+                        yield delta
+                    if reader.failure:
+                        raise reader.failure
+                    if reader.done:
+                        break
+        except Failure:
+            if not reader.finished or reader.failure:
+                raise
+            # A complete answer stays complete, however badly the connection ends after it.
+        finally:
+            watch.stop()
+        for delta in reader.rest():
+            yield delta
+        if not reader.finished:
+            if reader.noise and not seen:
+                raise wire.garbage(provider.name, reader.noise)
+            raise Failure(Kind.CUT, f"{provider.name} ended the stream without ending the answer")
+        if not seen:
+            raise Failure(Kind.EMPTY, f"{provider.name} sent an empty answer")
+        exchange: Exchange = response.extensions["exchange"]
+        exchange.drain()
+
+
+class _Watch:
+    """The token timers of one answer: one timer handle, moved lazily, so a token costs nothing.
+
+    When the limit has passed without a token it aborts the exchange, and the reader gets the
+    Failure. A loop that was blocked (a full pipe, a suspended process) gets a fresh start: the
+    time it slept is not the provider's silence.
+    """
+
+    def __init__(self, name: str, exchange: Exchange, first: float, gap: float) -> None:
+        self._name = name
+        self._exchange = exchange
+        self._gap = gap
+        self._limit = first
+        self._kind = Kind.TIMEOUT_FIRST
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+        self._handle = self._loop.call_at(self._last + first, self._look)
+
+    def token(self) -> None:
+        self._last = self._loop.time()
+        if self._kind is Kind.TIMEOUT_FIRST:
+            self._kind, self._limit = Kind.STALL, self._gap
+            self._rearm()
+
+    def finished(self) -> None:
+        """The answer is complete; only its usage may still come."""
+        self._last = self._loop.time()
+        self._limit = AFTER_FINISH
+        self._rearm()
+
+    def stop(self) -> None:
+        self._handle.cancel()
+
+    def _rearm(self) -> None:
+        self._handle.cancel()
+        self._handle = self._loop.call_at(self._last + self._limit, self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if now - self._handle.when() > 1.0:
+            self._last = now
+        if now - self._last < self._limit:
+            self._rearm()
+            return
+        phase = "began no answer" if self._kind is Kind.TIMEOUT_FIRST else "fell silent"
+        self._exchange.abort(Failure(self._kind, f"{self._name} {phase} for {self._limit:g} s"))
+
+
+async def _batches(
+    response: httpx.Response, reader: wire.Reader
+) -> AsyncGenerator[list[Delta], None]:
+    """Deltas, one list for each read of the socket, whatever form the body has."""
+    decoder = sse.Decoder()
+    head: bytes | None = b""
+    whole: bytearray | None = None
+    async with aclosing(_decoded(response)) as chunks:
+        async for data in chunks:
+            if head is not None:
+                # The form is told by the first byte, not by a Content-Type that is often wrong.
+                head += data
+                start = head.lstrip()[:1]
+                if not start and len(head) < PREVIEW:
+                    continue
+                data, head = head, None
+                if start in (b"{", b"[", b"<"):
+                    whole = bytearray()
+            if whole is not None:
+                whole += data
+                if len(whole) > MAX_WHOLE:
+                    raise Failure(Kind.TOO_BIG, f"the answer is larger than {MAX_WHOLE} bytes")
+                continue
+            try:
+                events = decoder.feed(data)
+            except sse.EventTooLong as error:
+                yield reader.read(error.events)
+                raise Failure(Kind.TOO_BIG, str(error)) from error
+            if events:
+                yield reader.read(events)
+    events = decoder.end()
+    yield reader.whole(bytes(whole)) if whole is not None else reader.read(events)
+
+
+async def _decoded(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """The body, decompressed, in the pieces that came: a chunk size would hold text back."""
+    encodings = response.headers.get("content-encoding", "").replace(" ", "").lower()
+    unknown = set(encodings.split(",")) - {"", "identity", "gzip", "deflate", "br"}
+    if unknown:
+        raise Failure(Kind.GARBAGE, f"the answer is encoded as {', '.join(sorted(unknown))}")
+    try:
+        async for data in response.aiter_bytes():
+            if data:
+                yield data
+    except httpx.DecodingError as error:
+        raise Failure(Kind.RESET, f"the {encodings} stream is broken: {error}") from error
+
+
+async def _bounded(response: httpx.Response, limit: int, seconds: float) -> bytes:
+    """At most `limit` bytes of a body, and what had come after `seconds`; never raises Failure."""
+    raw = bytearray()
+    try:
+        async with asyncio.timeout(seconds), aclosing(_decoded(response)) as chunks:
+            async for data in chunks:
+                raw += data
+                if len(raw) > limit:
+                    break
+    except (TimeoutError, Failure):
+        pass  # half an error body still says more than none
+    return bytes(raw[:limit])
+
+
+class _Transport(httpx.AsyncBaseTransport):
+    """httpx's seam: its requests go through our connections, or to the demo provider."""
+
+    def __init__(self, pool: http1.Pool) -> None:
+        self._pool = pool
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        provider: Provider = request.extensions["provider"]
+        exchange: Exchange
+        if provider.name == DEMO:
+            from holychat.net import demo
+
+            exchange = await demo.exchange(request.method, request.url.path, request.content)
+        else:
+            path = request.url.raw_path.decode("ascii")
+            exchange = await self._pool.exchange(
+                _target(provider), request.method, path, request.headers.raw, request.content
+            )
+        return httpx.Response(
+            exchange.status,
+            headers=exchange.headers,
+            stream=_Body(exchange),
+            extensions={"exchange": exchange},
+        )
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while data := await self._exchange.read():
+            yield data
+
+    async def aclose(self) -> None:
+        self._exchange.close()
+
+
+class Exchange(Protocol):
+    """What carries one request and its response: http1's, and the demo provider's in its place."""
+
+    status: int
+    headers: http1.Headers
+
+    async def read(self) -> bytes: ...
+    def abort(self, fault: Failure) -> None: ...
+    def close(self) -> None: ...
+    def drain(self) -> None: ...
+
+
+def _target(provider: Provider) -> http1.Target:
+    url = httpx.URL(provider.base_url)
+    port = url.port or {"https": 443, "http": 80}.get(url.scheme, 0)
+    host = url.raw_host.decode("ascii").strip("[]")
+    return http1.Target(url.scheme, host, port, provider.proxy, provider.ca)
+
+
+def _named(failure: Failure, provider: Provider) -> Failure:
+    """The failure with the provider's name and a hint, which the floors below do not know."""
+    if provider.name not in failure.what:
+        failure.what = f"{provider.name}: {failure.what}"
+    failure.hint = failure.hint or hint(failure.kind, provider.name)
+    return failure

@@ -1,0 +1,427 @@
+"""HTTP/1.1 over asyncio sockets: h11 keeps the protocol, this module keeps the connections.
+
+Owns sockets, TLS, the proxy tunnel and the idle connections. Must not know httpx, JSON or a chat.
+
+Why not httpx's stock transport: it comes with httpcore and anyio, which cost 60 ms of CPU at the
+first request, hand the body over in one piece per HTTP chunk through five generators, and leak a
+pool slot when a task is cancelled at the wrong await (encode/httpcore #658, #1093). Here a
+connection is either in the idle list or owned by exactly one Exchange, and closing is synchronous:
+there is no await in which a cancellation could lose it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import socket
+import ssl
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import h11
+
+from holychat.core.failure import Failure, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+Headers = list[tuple[bytes, bytes]]
+
+READ_SIZE = 64 * 1024
+MAX_HEAD = 128 * 1024  # bytes of a response's head
+IDLE = 10.0  # seconds; servers close idle connections from about 5 to 75 s
+DRAIN = 1.0  # seconds to wait for the end of a body whose content is complete
+
+
+class Target(NamedTuple):
+    """Where to connect, and how: connections to equal targets may be shared."""
+
+    scheme: str
+    host: str
+    port: int
+    proxy: str = ""
+    ca: str = ""
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class Connection:
+    """One open socket with its protocol state."""
+
+    __slots__ = ("idle_since", "protocol", "reader", "used", "writer")
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self.used = 0  # exchanges that were begun on it
+        self.idle_since = 0.0
+
+    def abort(self) -> None:
+        """Close at once, without waiting for anything: the server sees it now."""
+        self.writer.transport.abort()
+
+    @property
+    def stale(self) -> bool:
+        """Closed by the server, or sent something nobody asked for."""
+        return self.writer.transport.is_closing() or self.reader.at_eof()
+
+
+class Exchange:
+    """One request and its response. Read it to the end, or `close` it; both are safe at any time."""
+
+    __slots__ = (
+        "_connection", "_ended", "_fault", "_pool", "_target", "headers", "received", "status",
+    )  # fmt: skip
+
+    def __init__(self, pool: Pool, target: Target, connection: Connection) -> None:
+        self._pool = pool
+        self._target = target
+        self._connection: Connection | None = connection
+        self._fault: Failure | None = None
+        self._ended = False
+        self.received = False  # whether any byte came back
+        self.status = 0
+        self.headers: Headers = []
+
+    async def begin(self, request: bytes) -> None:
+        """Send the request and read the head of the response, past any 1xx."""
+        connection = self._connection
+        if connection is None:
+            raise self._fault or Failure(Kind.RESET, "the connection was closed")
+        connection.used += 1
+        connection.writer.write(request)
+        await connection.writer.drain()
+        while True:
+            event = connection.protocol.next_event()
+            if event is h11.NEED_DATA:
+                await self._receive(connection)
+            elif isinstance(event, h11.Response):
+                self.status = event.status_code
+                self.headers = list(event.headers)
+                return
+            elif not isinstance(event, h11.InformationalResponse):
+                raise Failure(Kind.RESET, f"{self._target.address} closed without an answer")
+
+    async def read(self) -> bytes:
+        """The next bytes of the body, all that one read of the socket brought; b"" at its end."""
+        parts: list[bytes] = []
+        while not self._ended:
+            connection = self._connection
+            if connection is None:
+                raise self._fault or Failure(Kind.RESET, "the connection was closed")
+            try:
+                event = connection.protocol.next_event()
+                if event is h11.NEED_DATA:
+                    if parts:
+                        break
+                    await self._receive(connection)
+                    continue
+            except (h11.RemoteProtocolError, OSError) as error:
+                if parts:
+                    break  # what came first; the next read meets the error again
+                self.close()
+                raise self._fault or _translated(error, self._target) from error
+            if isinstance(event, h11.Data):
+                if event.data:
+                    parts.append(bytes(event.data))
+            else:
+                self._ended = True
+                self._connection = None
+                self._pool.release(self._target, connection)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _receive(self, connection: Connection) -> None:
+        data = await connection.reader.read(READ_SIZE)
+        if self._fault is not None:
+            raise self._fault
+        self.received = self.received or bool(data)
+        connection.protocol.receive_data(data)
+
+    def abort(self, fault: Failure) -> None:
+        """Close now; whoever reads gets `fault`. For the timers."""
+        self._fault = self._fault or fault
+        if self._connection is not None:
+            self._connection.abort()
+
+    def close(self) -> None:
+        """Give the connection up. Closes it, unless the body has ended."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+
+    def drain(self) -> None:
+        """Like `close`, where the content is complete: the connection is kept if it ends soon."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            rest = Exchange(self._pool, self._target, connection)
+            self._pool.background(_read_to_end(rest))
+
+
+async def _read_to_end(exchange: Exchange) -> None:
+    try:
+        async with asyncio.timeout(DRAIN):
+            while await exchange.read():
+                pass
+    except (Failure, TimeoutError):
+        pass  # the answer is complete; how its connection ends concerns nobody
+    finally:
+        exchange.close()
+
+
+class Pool:
+    """Opens connections and keeps idle ones for `IDLE` seconds.
+
+    `connect_timeout` is in seconds and covers DNS, TCP, proxy and TLS together.
+    """
+
+    def __init__(self, connect_timeout: float = 10.0) -> None:
+        self.connect_timeout = connect_timeout
+        self._idle: dict[Target, list[Connection]] = {}
+        self._warming: dict[Target, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def exchange(
+        self, target: Target, method: str, path: str, headers: Headers, content: bytes
+    ) -> Exchange:
+        """Send one request and return when the head of its response is there.
+
+        A reused connection that dies before its first byte was closed by the server while idle:
+        the request goes out once more, on a fresh one. Raises Failure.
+        """
+        while True:
+            connection = await self._take(target)
+            reused = connection.used > 0
+            exchange = Exchange(self, target, connection)
+            try:
+                await exchange.begin(_encoded(connection, target, method, path, headers, content))
+                return exchange
+            except h11.LocalProtocolError:
+                exchange.close()
+                # Not chained: h11 quotes the illegal header, which may be the one with the key.
+                raise Failure(Kind.REQUEST, "a header holds a character that HTTP forbids") from None
+            except (h11.RemoteProtocolError, OSError, Failure) as error:
+                exchange.close()
+                if not reused or exchange.received:
+                    raise _translated(error, target) from error
+                self._discard(target)  # its siblings are as old
+            except BaseException:
+                exchange.close()
+                raise
+
+    def warm(self, target: Target) -> None:
+        """Begin to open a connection, unless one is at hand. Never raises; failing is harmless."""
+        if target not in self._warming and not self._fresh(target):
+            task = self.background(self._warm(target))
+            self._warming[target] = task
+            task.add_done_callback(lambda _: self._warming.pop(target, None))
+
+    async def _warm(self, target: Target) -> None:
+        try:
+            self._keep(target, await self._open(target))
+        except Failure:
+            pass  # the request itself will meet the failure, and report it
+
+    async def aclose(self) -> None:
+        """Close everything. Exchanges that are still open fail with a reset."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for target in tuple(self._idle):
+            self._discard(target)
+
+    def background(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def release(self, target: Target, connection: Connection) -> None:
+        """Take back a connection whose exchange has ended; closes it if it cannot serve again."""
+        protocol = connection.protocol
+        if protocol.our_state is h11.DONE and protocol.their_state is h11.DONE:
+            protocol.start_next_cycle()
+            self._keep(target, connection)
+        else:
+            connection.abort()
+
+    @property
+    def idle(self) -> int:
+        """Connections that are open and free."""
+        return sum(len(kept) for kept in self._idle.values())
+
+    def _keep(self, target: Target, connection: Connection) -> None:
+        connection.idle_since = asyncio.get_running_loop().time()
+        self._idle.setdefault(target, []).append(connection)
+
+    def _discard(self, target: Target) -> None:
+        for connection in self._idle.pop(target, ()):
+            connection.abort()
+
+    def _fresh(self, target: Target) -> list[Connection]:
+        """The idle connections that may still be used; closes the others."""
+        oldest = asyncio.get_running_loop().time() - IDLE
+        kept: list[Connection] = []
+        for connection in self._idle.pop(target, ()):
+            if connection.stale or connection.idle_since < oldest:
+                connection.abort()
+            else:
+                kept.append(connection)
+        if kept:
+            self._idle[target] = kept
+        return kept
+
+    async def _take(self, target: Target) -> Connection:
+        if (warming := self._warming.get(target)) is not None:
+            await asyncio.wait([warming])
+        kept = self._fresh(target)
+        return kept.pop() if kept else await self._open(target)
+
+    async def _open(self, target: Target) -> Connection:
+        try:
+            async with asyncio.timeout(self.connect_timeout):
+                return await _connect(target)
+        except TimeoutError as error:
+            seconds = f"{self.connect_timeout:g} s"
+            raise Failure(
+                Kind.TIMEOUT_CONNECT, f"no connection to {target.address} within {seconds}"
+            ) from error
+        except (OSError, h11.RemoteProtocolError, UnicodeError) as error:
+            raise _connect_failure(error, target) from error
+
+
+# --- Opening ------------------------------------------------------------------------------------
+
+_contexts: dict[str, ssl.SSLContext] = {}
+
+
+def trust(ca: str = "") -> ssl.SSLContext:
+    """The TLS context: the system's authorities, certifi's, and a private one from file `ca`."""
+    if ca not in _contexts:
+        import certifi
+
+        context = ssl.create_default_context()
+        context.load_verify_locations(certifi.where())
+        if ca:
+            path = os.path.expanduser(ca)  # noqa: PTH111 - pathlib is not loaded at start-up
+            try:
+                context.load_verify_locations(path)
+            except (OSError, ssl.SSLError) as error:
+                raise Failure(Kind.TLS, f"the CA file {ca} cannot be used: {error}") from error
+        context.set_alpn_protocols(["http/1.1"])
+        _contexts[ca] = context
+    return _contexts[ca]
+
+
+async def _connect(target: Target) -> Connection:
+    # Reading the authorities takes 30 ms: not on the loop, which is painting the prompt.
+    tls = await asyncio.to_thread(trust, target.ca) if target.scheme == "https" else None
+    if target.proxy:
+        reader, writer = await _through_proxy(target, tls)
+    else:
+        reader, writer = await _dial(target.host, target.port, tls)
+    return Connection(reader, writer)
+
+
+async def _dial(
+    host: str, port: int, tls: ssl.SSLContext | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    # Happy eyeballs (RFC 8305): a broken IPv6 route costs 0.25 s instead of the whole time-out.
+    reader, writer = await asyncio.open_connection(
+        host,
+        port,
+        ssl=tls,
+        limit=READ_SIZE * 2,
+        happy_eyeballs_delay=0.25,
+        server_hostname=host if tls else None,
+    )
+    sock: socket.socket | None = writer.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return reader, writer
+
+
+async def _through_proxy(
+    target: Target, tls: ssl.SSLContext | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """An HTTP proxy: CONNECT for https, absolute-form requests (see `_encoded`) for http."""
+    proxy = urlsplit(target.proxy)
+    if proxy.scheme != "http" or not proxy.hostname:
+        raise Failure(Kind.CONNECT, f"the proxy must be http://HOST:PORT, not {proxy.scheme}://")
+    reader, writer = await _dial(proxy.hostname, proxy.port or 80, None)
+    if tls is None:
+        return reader, writer
+    try:
+        tunnel = h11.Connection(h11.CLIENT)
+        headers = [(b"host", target.address.encode()), *_proxy_authorization(target)]
+        connect = h11.Request(method="CONNECT", target=target.address, headers=headers)
+        writer.write(tunnel.send(connect) or b"")
+        while (event := tunnel.next_event()) is h11.NEED_DATA:
+            tunnel.receive_data(await reader.read(READ_SIZE))
+        if not isinstance(event, h11.Response) or event.status_code != 200:
+            status = event.status_code if isinstance(event, h11.Response) else "nothing"
+            raise Failure(Kind.CONNECT, f"the proxy answered {status} to CONNECT {target.address}")
+        await writer.start_tls(tls, server_hostname=target.host)
+        return reader, writer
+    except BaseException:
+        writer.transport.abort()
+        raise
+
+
+def _proxy_authorization(target: Target) -> Headers:
+    proxy = urlsplit(target.proxy)
+    if not proxy.username:
+        return []
+    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return [(b"proxy-authorization", b"Basic " + base64.b64encode(pair.encode()))]
+
+
+def _encoded(
+    connection: Connection,
+    target: Target,
+    method: str,
+    path: str,
+    headers: Headers,
+    content: bytes,
+) -> bytes:
+    """The whole request as bytes; moves the connection's protocol state along."""
+    if target.proxy and target.scheme == "http":
+        path = f"http://{target.address}{path}"
+        headers = headers + _proxy_authorization(target)
+    send: Callable[[h11.Event], bytes | None] = connection.protocol.send
+    events: Sequence[h11.Event] = (
+        h11.Request(method=method, target=path, headers=headers),
+        *([h11.Data(data=content)] if content else []),
+        h11.EndOfMessage(),
+    )
+    return b"".join(send(event) or b"" for event in events)
+
+
+# --- Foreign errors, in our words ---------------------------------------------------------------
+
+
+def _connect_failure(error: BaseException, target: Target) -> Failure:
+    where = f"proxy {urlsplit(target.proxy).netloc}" if target.proxy else target.address
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Failure(
+            Kind.TLS, f"the certificate of {target.host} does not hold: {error.verify_message}"
+        )
+    if isinstance(error, ssl.SSLError):
+        return Failure(Kind.TLS, f"no TLS with {target.address}: {error.reason or error}")
+    if isinstance(error, (socket.gaierror, UnicodeError)):
+        return Failure(Kind.CONNECT, f"there is no address for the host {target.host}")
+    if isinstance(error, ConnectionRefusedError):
+        return Failure(Kind.CONNECT, f"{where} refuses the connection")
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return Failure(Kind.CONNECT, f"no connection to {where}: {reason}")
+
+
+def _translated(error: BaseException, target: Target) -> Failure:
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, h11.RemoteProtocolError) and "closed" not in str(error):
+        return Failure(Kind.GARBAGE, f"{target.address} does not speak HTTP/1.1: {error}")
+    return Failure(Kind.RESET, f"{target.address} broke the connection")
