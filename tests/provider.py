@@ -13,11 +13,18 @@ gets `default`, or a 500 that says so.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import socket
 import struct
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,40 @@ def error(code: int, message: str = "no", **headers: str) -> list[Step]:
     return [Status(code, {"content-type": "application/json", **headers}), body]
 
 
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` on a loop of its own; fails on a task that is left over or whose error was lost."""
+
+    async def main() -> T:
+        lost: list[dict[str, Any]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: lost.append(context))
+        before = asyncio.all_tasks()
+        result = await work
+        await until(lambda: not asyncio.all_tasks() - before)
+        assert not lost, lost
+        return result
+
+    with asyncio.Runner() as runner:
+        return runner.run(main())
+
+
+def on_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Makes an `async def` test one that pytest can call."""
+
+    @functools.wraps(test)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        run(test(*args, **kwargs))
+
+    return wrapper
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait for something that must come true, and soon."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
 @dataclass
 class Seen:
     """One request as the server got it."""
@@ -132,7 +173,7 @@ class Provider:
     def __init__(self, ssl: Any = None) -> None:
         self.requests: list[Seen] = []
         self.default: list[Step] | None = None
-        self.models: list[str] = ["test-model"]
+        self.models: list[str] | None = ["test-model"]  # None: `GET /models` gets a script too
         self.connections = 0
         self.open = 0  # connections that are open now
         self.ssl = ssl
@@ -143,6 +184,11 @@ class Provider:
 
     def script(self, *steps: Step) -> None:
         self._scripts.append(list(steps))
+
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """One for each connection that is open."""
+        return self._tasks
 
     async def __aenter__(self) -> Provider:
         self._server = await asyncio.start_server(
@@ -156,12 +202,12 @@ class Provider:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _closed(self._server, self._tasks)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None or not self._server.is_serving():
+            writer.transport.abort()
+            return
         self.connections += 1
         task = asyncio.ensure_future(self._serve(reader, writer, self.connections))
         self._tasks.add(task)
@@ -184,7 +230,7 @@ class Provider:
             writer.close()
 
     def _next(self, seen: Seen) -> list[Step]:
-        if seen.method == "GET" and seen.path.endswith("/models"):
+        if seen.method == "GET" and seen.path.endswith("/models") and self.models is not None:
             data = [{"id": name, "object": "model"} for name in self.models]
             body = json.dumps({"object": "list", "data": data}).encode()
             return [Status(headers={"content-type": "application/json"}), body]
@@ -206,14 +252,15 @@ class Provider:
         headers = {"content-type": "text/event-stream", **status.headers}
         if status.chunked:
             headers["transfer-encoding"] = "chunked"
+        lines = [f"HTTP/1.1 {status.code} {status.reason}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
         head_sent = bool(steps) and isinstance(steps[0], (Raw, Reset, Cut, Hang))
         left = asyncio.ensure_future(reader.read(1))  # the client says nothing until we are done
         try:
             for step in steps:
                 if not head_sent and not isinstance(step, (Gate, Wait)):
-                    lines = [f"HTTP/1.1 {status.code} {status.reason}"]
-                    lines += [f"{name}: {value}" for name, value in headers.items()]
-                    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+                    writer.write(head)
                     head_sent = True
                 if not await self._step(step, status, writer, left):
                     seen.gone = left.done()
@@ -224,6 +271,8 @@ class Provider:
                     seen.gone = True
                     self.gone.set()
                     return False
+            if not head_sent:
+                writer.write(head)
             if status.chunked and not any(isinstance(s, Raw) for s in steps):
                 writer.write(b"0\r\n\r\n")
             await writer.drain()
@@ -269,6 +318,81 @@ class Provider:
                 writer.transport.abort()
                 return False
         return True
+
+
+class Proxy:
+    """An HTTP proxy on loopback: CONNECT tunnels, and requests in absolute form are passed on."""
+
+    def __init__(self, refuse: int = 0) -> None:
+        self.requests: list[Seen] = []
+        self.refuse = refuse  # the status with which it refuses everything
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Proxy:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, limit=2**24)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await _closed(self._server, self._tasks)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._server.is_serving():
+            writer.transport.abort()
+            return
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            seen = await _request(reader, 0)
+            if seen is None:
+                return
+            self.requests.append(seen)
+            if self.refuse:
+                writer.write(f"HTTP/1.1 {self.refuse} No\r\ncontent-length: 0\r\n\r\n".encode())
+                await writer.drain()
+                return
+            address = seen.path.removeprefix("http://").partition("/")[0]
+            host, _, port = address.rpartition(":")
+            there, away = await asyncio.open_connection(host, int(port))
+            if seen.method == "CONNECT":
+                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:  # what it passes on is as it came, but for the path
+                path = "/" + seen.path.removeprefix("http://").partition("/")[2]
+                lines = [f"{seen.method} {path} HTTP/1.1"]
+                lines += [f"{name}: {value}" for name, value in seen.headers.items()]
+                away.write("\r\n".join([*lines, "", ""]).encode() + seen.body)
+            try:
+                await asyncio.gather(_pump(reader, away), _pump(there, writer))
+            finally:
+                away.close()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+async def _closed(server: asyncio.Server, tasks: set[asyncio.Task[None]]) -> None:
+    """Close a server and what it serves; also what was accepted this very moment.
+
+    The pauses: asyncio loses a connection that is being accepted while the server closes, and a
+    task that has not begun does not run its `finally` when it is cancelled.
+    """
+    await asyncio.sleep(0.002)
+    server.close()
+    await asyncio.sleep(0.002)
+    for task in list(tasks):
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
 
 
 async def _request(reader: asyncio.StreamReader, number: int) -> Seen | None:

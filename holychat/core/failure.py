@@ -115,7 +115,7 @@ def key_variable(name: str) -> str:
     return name.upper().replace("-", "_").replace(".", "_") + "_API_KEY"
 
 
-class Failure(HolychatError):
+class Failure(HolychatError):  # noqa: N818 - what a provider did, not what we did wrong
     """One attempt at one provider failed.
 
     `status` is the HTTP status (0 where none came), `code` the provider's own error code,

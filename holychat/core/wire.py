@@ -78,8 +78,15 @@ def amend(quirks: Quirks, sent: Mapping[str, Any], failure: Failure) -> Quirks |
     if "max_tokens" in sent and "max_completion_tokens" in said:
         return replace(quirks, max_tokens="max_completion_tokens")
     if "max_completion_tokens" in sent and "max_completion_tokens" in said:
-        return replace(quirks, max_tokens="max_tokens")
+        # Not for "max_completion_tokens is too large": that is a wrong value of a known field.
+        return replace(quirks, max_tokens="max_tokens") if _UNKNOWN.search(said) else None
     return None
+
+
+_UNKNOWN = re.compile(
+    r"unrecogni[sz]ed|unknown|unexpected|unsupported|extra|no such"
+    r"|not (supported|permitted|allowed)"
+)
 
 
 # --- What comes in ------------------------------------------------------------------------------
@@ -142,12 +149,20 @@ class Reader:
             deltas.append(Delta(text="".join(texts)))
         return self._mend(_joined(deltas))
 
+    def last(self, events: Iterable[Event]) -> list[Delta]:
+        """`read`, for what was left when the stream closed: half a piece is no failure then."""
+        deltas = self.read(events)
+        if self.failure and self.failure.kind is Kind.GARBAGE:
+            self.failure = None
+        return deltas
+
     def whole(self, raw: bytes) -> list[Delta]:
         """Deltas of a body that is not an event stream: a whole completion, or an error."""
+        text = raw.decode("utf-8-sig", "replace")
         try:
-            value = json.loads(raw)
+            value = json.loads(text)
         except (ValueError, RecursionError):
-            self.failure = garbage(self._name, raw.decode("utf-8", "replace"))
+            self.failure = garbage(self._name, text)
             return []
         deltas: list[Delta] = []
         items = value if isinstance(value, list) else [value]
@@ -155,7 +170,7 @@ class Reader:
             if self.failure is None:
                 self._add(deltas, item)
         if self.failure is None and not deltas:
-            self.failure = garbage(self._name, raw.decode("utf-8", "replace"))
+            self.failure = garbage(self._name, text)
         self.done = True
         # One whole body that parsed is not cut, whether or not it says why it ended.
         self.finished = self.finished or self.failure is None
@@ -164,7 +179,8 @@ class Reader:
     def rest(self) -> list[Delta]:
         """What was held back for a next chunk that never came."""
         held, self._high = self._high, {"text": "", "reasoning": ""}
-        return [Delta(**{name: "\ufffd"}) for name, high in held.items() if high]
+        text, reasoning = ("\ufffd" if held[name] else "" for name in ("text", "reasoning"))
+        return [Delta(text, reasoning)] if text or reasoning else []
 
     def _parse(self, data: str, name: str) -> Any:
         """One event's JSON; None for what may be skipped."""
@@ -201,22 +217,15 @@ class Reader:
             self.failure = error(self._name, chunk)
         choices = chunk.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
-        piece: dict[str, Any] = {}
-        if isinstance(choice, dict):
-            # `message` instead of `delta`: a whole answer; some gateways send it in a stream too.
-            inner = choice.get("delta") or choice.get("message")
-            if isinstance(inner, dict):
-                piece = inner
-            elif isinstance(choice.get("text"), str):  # the old completion form
-                piece = {"content": choice["text"]}
-        delta = _delta(piece)
-        if isinstance(choice, dict):
-            delta.finish = finish(choice.get("finish_reason"))
+        delta = _delta(choice) if isinstance(choice, dict) else Delta()
         delta.usage = usage(chunk)
         model = chunk.get("model")
         if not self._seen_model and isinstance(model, str) and model:
             delta.model = model
-        self._seen_model = True
+            self._seen_model = True
+        # Azure's first frame names none and has no choice; a server that never does must not keep
+        # every chunk from the short way.
+        self._seen_model = self._seen_model or choice is not None
         if self.failure and delta.finish is Finish.OVERLOADED:
             delta.finish = None  # the error object says it better
         if delta.finish:
@@ -273,10 +282,14 @@ def _joined(deltas: list[Delta]) -> list[Delta]:
     return out
 
 
-def _delta(piece: dict[str, Any]) -> Delta:
-    """The text and reasoning of a `delta` or `message` object."""
+def _delta(choice: dict[str, Any]) -> Delta:
+    """The text, the reasoning and the end of one choice."""
+    # `message` instead of `delta`: a whole answer; some gateways send it in a stream too.
+    piece = choice.get("delta") or choice.get("message")
+    if not isinstance(piece, dict):
+        piece = {"content": choice.get("text")}  # the old completion form
     text, thought = parts(piece.get("content"))
-    delta = Delta(text=text, reasoning=thought)
+    delta = Delta(text, thought, finish(choice.get("finish_reason")))
     for name in ("reasoning_content", "reasoning"):  # DeepSeek and vLLM; OpenRouter, Groq, Ollama
         value = piece.get(name)
         if isinstance(value, str) and value:
@@ -289,10 +302,12 @@ def _delta(piece: dict[str, Any]) -> Delta:
     return delta
 
 
-def parts(content: Any) -> tuple[str, str]:
+def parts(content: Any, depth: int = 0) -> tuple[str, str]:
     """(text, reasoning) of a content that is a string, null, or a list of typed parts."""
     if isinstance(content, str):
         return content, ""
+    if depth > 6:
+        return "", ""
     texts: list[str] = []
     thoughts: list[str] = []
     for part in content if isinstance(content, list) else ():
@@ -302,7 +317,7 @@ def parts(content: Any) -> tuple[str, str]:
             if isinstance(part.get("text"), str):
                 texts.append(part["text"])
             elif "thinking" in part:  # Mistral: a string, or a list of text parts
-                thoughts.append("".join(parts(part["thinking"])))
+                thoughts.append("".join(parts(part["thinking"], depth + 1)))
     return "".join(texts), "".join(thoughts)
 
 
@@ -375,7 +390,7 @@ def error(name: str, value: Any, status: int = 0, retry_after: float | None = No
     said = one_line(message(value), 300)
     code = _code(value)
     in_stream = not status
-    if in_stream and code.isdigit() and 400 <= int(code) < 600:
+    if in_stream and code.isdecimal() and 400 <= int(code) < 600:
         status = int(code)
     kind = _kind(status, f"{said} {code}".lower(), code.lower())
     where = "in mid-stream" if in_stream else str(status)
@@ -432,10 +447,16 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     `retry-after-ms` (OpenAI), then `Retry-After` in seconds or as an HTTP date (RFC 9110 10.2.3).
     `headers` has lower-case names; `now` is Unix time.
     """
+    milliseconds = _seconds(headers.get("retry-after-ms", ""), now)
+    if milliseconds is not None:
+        return milliseconds / 1000
+    return _seconds(headers.get("retry-after", ""), now)
+
+
+def _seconds(raw: str, now: float) -> float | None:
+    raw = raw.strip()
     try:
-        if "retry-after-ms" in headers:
-            seconds = float(headers["retry-after-ms"]) / 1000
-        elif (raw := headers.get("retry-after", "").strip()) and raw[:1].isalpha():
+        if raw[:1].isalpha():
             from email.utils import parsedate_to_datetime
 
             seconds = parsedate_to_datetime(raw).timestamp() - now
@@ -452,14 +473,14 @@ def model_ids(value: Any) -> list[str]:
     for name in ("data", "models"):
         if rows is None and isinstance(value, dict) and isinstance(value.get(name), list):
             rows = value[name]
-    ids: list[str] = []
+    ids: dict[str, None] = {}  # in order, and each once
     for row in rows or ():
         found = row if isinstance(row, str) else None
         if isinstance(row, dict):
             found = next((row[n] for n in ("id", "name", "model") if row.get(n)), None)
-        if isinstance(found, str) and found not in ids:
-            ids.append(found.removeprefix("models/"))  # Gemini
-    return ids
+        if isinstance(found, str):
+            ids[found.removeprefix("models/")] = None  # Gemini
+    return list(ids)
 
 
 def _code(value: Any) -> str:
@@ -483,14 +504,16 @@ _CONTEXT = re.compile(
     r"|exceeds? the (available )?context|input is too long|reduce the length"
 )
 _MODEL = re.compile(
-    r"model.?not.?found|model.?not.?exist|no such model|unknown model|invalid model|not a valid model"
+    r"model.?not.?found|model.?not.?exist|no such model|unknown model|(invalid|not a valid) model"
     r"|model .{0,80}(does not exist|not found|not supported|not available)|no endpoints found"
 )
+_KEY = re.compile(r"api.?key.{0,20}(not valid|invalid)|(invalid|incorrect).?api.?key")
 
 
 def _kind(status: int, said: str, code: str) -> Kind:
     """How an error counts, by its status first and its words where the status is vague."""
-    if status in (401, 403):
+    # Gemini answers 400 to a wrong key, and some relays 200.
+    if status in (401, 403) or (status in (0, 400) and _KEY.search(said)):
         return Kind.AUTH
     if status == 402 or "insufficient_quota" in said or "insufficient balance" in said:
         return Kind.BALANCE

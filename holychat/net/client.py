@@ -26,6 +26,7 @@ from holychat.core import sse, wire  # noqa: E402
 from holychat.core.chat import Delta, Finish  # noqa: E402
 from holychat.core.failure import Failure, Kind, hint, key_variable  # noqa: E402
 from holychat.core.provider import DEMO  # noqa: E402
+from holychat.core.sanitize import one_line  # noqa: E402
 from holychat.net import http1  # noqa: E402
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 MAX_ERROR = 64 * 1024  # bytes of an error body that are read
 MAX_WHOLE = 64 * 1024 * 1024  # bytes of an answer that is not a stream
 AFTER_FINISH = 2.0  # seconds for the usage and `[DONE]` to follow a finish_reason
-PREVIEW = 1024  # bytes of white space in front of a body before it counts as a stream
+BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,11 @@ class Client:
     def warm(self, provider: Provider) -> None:
         """Begin to open a connection, so that it stands when the user presses Enter."""
         if provider.name != DEMO:
-            self.pool.warm(_target(provider))
+            try:
+                target = _target(provider)
+            except (httpx.InvalidURL, ValueError):
+                return  # the request itself will meet the failure, and report it
+            self.pool.warm(target)
 
     async def stream(self, provider: Provider, request: Request) -> AsyncGenerator[Delta, None]:
         """The answer as it comes. An empty Delta says that the headers are there.
@@ -90,17 +95,20 @@ class Client:
         everything else, after yielding what came. Close it (aclosing) to cancel: the connection is
         closed at once.
         """
-        quirks = self.quirks.get(provider.name, provider.quirks)
+        tried = [self.quirks.get(provider.name, provider.quirks)]
         while True:
-            body = wire.body(request, quirks)
+            body = wire.body(request, tried[-1])
             try:
                 response = await self._open(provider, "POST", "/chat/completions", body)
                 break
             except Failure as failure:
-                amended = wire.amend(quirks, body, failure)
-                if amended is None:
+                amended = wire.amend(tried[-1], body, failure)
+                # A server that names a field whatever it gets would be asked for ever.
+                if amended is None or amended in tried:
                     raise
-                quirks = self.quirks[provider.name] = amended
+                tried.append(amended)
+        if len(tried) > 1:
+            self.quirks[provider.name] = tried[-1]
         try:
             yield Delta()
             async with aclosing(self._deltas(provider, request, response)) as deltas:
@@ -115,14 +123,25 @@ class Client:
     async def models(self, provider: Provider) -> list[str]:
         """The model ids that `GET /models` lists, in the server's order. Raises Failure."""
         response = await self._open(provider, "GET", "/models", None)
+        raw = bytearray()
         try:
-            raw = await _bounded(response, MAX_WHOLE, self.timers.headers)
+            await _collect(response, raw, MAX_WHOLE, self.timers.headers)
+        except TimeoutError as error:
+            raise _late(provider, self.timers.headers) from error
+        except Failure as failure:
+            _named(failure, provider)
+            raise
         finally:
             await response.aclose()
+        text = raw.decode("utf-8-sig", "replace")
         try:
-            return wire.model_ids(json.loads(raw))
+            value = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise wire.garbage(provider.name, raw.decode("utf-8", "replace")) from error
+            raise wire.garbage(provider.name, text) from error
+        ids = wire.model_ids(value)
+        if not ids and isinstance(value, dict) and wire.is_error(value):
+            raise wire.error(provider.name, value)
+        return ids
 
     async def _open(
         self, provider: Provider, method: str, path: str, body: dict[str, Any] | None
@@ -136,10 +155,7 @@ class Client:
             async with asyncio.timeout(limit):
                 response = await self._http.send(request, stream=True)
         except TimeoutError as error:
-            what = f"{provider.name} accepted the request but did not answer within {limit:g} s"
-            raise Failure(
-                Kind.TIMEOUT_HEADERS, what, hint(Kind.TIMEOUT_HEADERS, provider.name)
-            ) from error
+            raise _late(provider, limit) from error
         except Failure as failure:
             _named(failure, provider)
             raise
@@ -156,7 +172,8 @@ class Client:
         self, provider: Provider, method: str, path: str, body: dict[str, Any] | None
     ) -> httpx.Request:
         """The request with its key. Errors never quote a header: they could show the key."""
-        headers = {"accept": "text/event-stream, application/json", **provider.headers}
+        headers = {"accept": "text/event-stream, application/json"}
+        headers |= {name.lower(): value for name, value in provider.headers.items()}
         key = provider.key.reveal()
         if key:
             if not (key.isascii() and key.isprintable()):
@@ -166,8 +183,7 @@ class Client:
         content = None
         if body is not None:
             headers["content-type"] = "application/json"
-            text = wire.whole_characters(json.dumps(body, ensure_ascii=False, allow_nan=False))
-            content = text.encode()
+            content = _json(provider, body)
         try:
             return self._http.build_request(
                 method,
@@ -176,7 +192,7 @@ class Client:
                 headers=headers,
                 extensions={"provider": provider},
             )
-        except (httpx.InvalidURL, UnicodeError, ValueError):
+        except (httpx.InvalidURL, ValueError, TypeError):
             what = f"the address of {provider.name} or one of its headers is malformed"
             raise Failure(Kind.REQUEST, what, f"See providers.{provider.name}.") from None
 
@@ -197,7 +213,9 @@ class Client:
                         if delta.finish is not None:
                             seen = seen or delta.finish is not Finish.STOP
                             watch.finished()
+                        watch.pause()
                         yield delta
+                        watch.resume()
                     if reader.failure:
                         raise reader.failure
                     if reader.done:
@@ -236,6 +254,7 @@ class _Watch:
         self._kind = Kind.TIMEOUT_FIRST
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.time()
+        self._paused = 0.0
         self._handle = self._loop.call_at(self._last + first, self._look)
 
     def token(self) -> None:
@@ -250,6 +269,14 @@ class _Watch:
         self._limit = AFTER_FINISH
         self._rearm()
 
+    def pause(self) -> None:
+        """Somebody else's time begins: whoever reads the answer works on what came."""
+        self._paused = self._loop.time()
+
+    def resume(self) -> None:
+        self._last += self._loop.time() - self._paused
+        self._paused = 0.0
+
     def stop(self) -> None:
         self._handle.cancel()
 
@@ -261,6 +288,9 @@ class _Watch:
         now = self._loop.time()
         if now - self._handle.when() > 1.0:
             self._last = now
+        if self._paused:
+            self._handle = self._loop.call_at(now + self._limit, self._look)
+            return
         if now - self._last < self._limit:
             self._rearm()
             return
@@ -275,31 +305,34 @@ async def _batches(
     decoder = sse.Decoder()
     head: bytes | None = b""
     whole: bytearray | None = None
-    async with aclosing(_decoded(response)) as chunks:
-        async for data in chunks:
-            if head is not None:
-                # The form is told by the first byte, not by a Content-Type that is often wrong.
-                head += data
-                start = head.lstrip()[:1]
-                if not start and len(head) < PREVIEW:
+    try:
+        async with aclosing(_decoded(response)) as chunks:
+            async for data in chunks:
+                if head is not None:
+                    # The form is told by the first byte, not by a Content-Type that is often
+                    # wrong. White space before it is how some servers keep a connection alive.
+                    head = (head + data).lstrip()
+                    if BOM.startswith(head):
+                        continue
+                    data, head = head, None
+                    if data.removeprefix(BOM).lstrip()[:1] in (b"{", b"[", b"<"):
+                        whole = bytearray()
+                if whole is not None:
+                    whole += data
+                    if len(whole) > MAX_WHOLE:
+                        raise Failure(Kind.TOO_BIG, f"the answer is larger than {MAX_WHOLE} bytes")
                     continue
-                data, head = head, None
-                if start in (b"{", b"[", b"<"):
-                    whole = bytearray()
-            if whole is not None:
-                whole += data
-                if len(whole) > MAX_WHOLE:
-                    raise Failure(Kind.TOO_BIG, f"the answer is larger than {MAX_WHOLE} bytes")
-                continue
-            try:
                 events = decoder.feed(data)
-            except sse.EventTooLong as error:
-                yield reader.read(error.events)
-                raise Failure(Kind.TOO_BIG, str(error)) from error
-            if events:
-                yield reader.read(events)
-    events = decoder.end()
-    yield reader.whole(bytes(whole)) if whole is not None else reader.read(events)
+                if events:
+                    yield reader.read(events)
+    except sse.EventTooLong as error:
+        yield reader.read(error.events)
+        raise Failure(Kind.TOO_BIG, str(error)) from error
+    except Failure:
+        if whole is None:
+            yield reader.last(decoder.end())
+        raise
+    yield reader.last(decoder.end()) if whole is None else reader.whole(bytes(whole))
 
 
 async def _decoded(response: httpx.Response) -> AsyncGenerator[bytes, None]:
@@ -307,7 +340,8 @@ async def _decoded(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     encodings = response.headers.get("content-encoding", "").replace(" ", "").lower()
     unknown = set(encodings.split(",")) - {"", "identity", "gzip", "deflate", "br"}
     if unknown:
-        raise Failure(Kind.GARBAGE, f"the answer is encoded as {', '.join(sorted(unknown))}")
+        what = one_line(", ".join(sorted(unknown)), 60)
+        raise Failure(Kind.GARBAGE, f"the answer is encoded as {what}")
     try:
         async for data in response.aiter_bytes():
             if data:
@@ -320,14 +354,19 @@ async def _bounded(response: httpx.Response, limit: int, seconds: float) -> byte
     """At most `limit` bytes of a body, and what had come after `seconds`; never raises Failure."""
     raw = bytearray()
     try:
-        async with asyncio.timeout(seconds), aclosing(_decoded(response)) as chunks:
-            async for data in chunks:
-                raw += data
-                if len(raw) > limit:
-                    break
+        await _collect(response, raw, limit, seconds)
     except (TimeoutError, Failure):
         pass  # half an error body still says more than none
     return bytes(raw[:limit])
+
+
+async def _collect(response: httpx.Response, raw: bytearray, limit: int, seconds: float) -> None:
+    """Put the body into `raw`, until it is over `limit` bytes. Raises TimeoutError and Failure."""
+    async with asyncio.timeout(seconds), aclosing(_decoded(response)) as chunks:
+        async for data in chunks:
+            raw += data
+            if len(raw) > limit:
+                break
 
 
 class _Transport(httpx.AsyncBaseTransport):
@@ -350,7 +389,9 @@ class _Transport(httpx.AsyncBaseTransport):
             )
         return httpx.Response(
             exchange.status,
-            headers=exchange.headers,
+            # httpx prepares the next request of a redirect even where it is not to follow it, and
+            # trips over an address that is none.
+            headers=[header for header in exchange.headers if header[0].lower() != b"location"],
             stream=_Body(exchange),
             extensions={"exchange": exchange},
         )
@@ -390,9 +431,25 @@ def _target(provider: Provider) -> http1.Target:
     return http1.Target(url.scheme, host, port, provider.proxy, provider.ca)
 
 
+def _json(provider: Provider, body: dict[str, Any]) -> bytes:
+    """The body as bytes. Raises Failure for a parameter that JSON cannot hold."""
+    try:
+        text = json.dumps(body, ensure_ascii=False, allow_nan=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        what = f"a parameter for {provider.name} cannot be sent: {one_line(str(error), 120)}"
+        raise Failure(Kind.REQUEST, what) from error
+    return wire.whole_characters(text).encode()
+
+
+def _late(provider: Provider, seconds: float) -> Failure:
+    what = f"{provider.name} accepted the request but did not answer within {seconds:g} s"
+    return Failure(Kind.TIMEOUT_HEADERS, what, hint(Kind.TIMEOUT_HEADERS, provider.name))
+
+
 def _named(failure: Failure, provider: Provider) -> Failure:
     """The failure with the provider's name and a hint, which the floors below do not know."""
     if provider.name not in failure.what:
         failure.what = f"{provider.name}: {failure.what}"
+        failure.args = (failure.what,)
     failure.hint = failure.hint or hint(failure.kind, provider.name)
     return failure

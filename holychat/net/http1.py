@@ -13,18 +13,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import os
 import socket
 import ssl
+import weakref
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import h11
 
 from holychat.core.failure import Failure, Kind
+from holychat.core.sanitize import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
+    from urllib.parse import SplitResult
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -45,20 +49,20 @@ class Target(NamedTuple):
 
     @property
     def address(self) -> str:
-        return f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
 
 class Connection:
     """One open socket with its protocol state."""
 
-    __slots__ = ("idle_since", "protocol", "reader", "used", "writer")
+    __slots__ = ("__weakref__", "idle_since", "protocol", "reader", "writer")
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
         self.protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-        self.used = 0  # exchanges that were begun on it
-        self.idle_since = 0.0
+        self.idle_since = 0.0  # 0 while it never was
 
     def abort(self) -> None:
         """Close at once, without waiting for anything: the server sees it now."""
@@ -66,15 +70,24 @@ class Connection:
 
     @property
     def stale(self) -> bool:
-        """Closed by the server, or sent something nobody asked for."""
-        return self.writer.transport.is_closing() or self.reader.at_eof()
+        """Closed by the server, or sent something nobody asked for: a late 408 is no answer."""
+        if self.writer.transport.is_closing():
+            return True
+        reading = self.reader.read(1)
+        try:
+            reading.send(None)
+        except (StopIteration, OSError):
+            return True  # there is something to read, or the end, or an error
+        finally:
+            reading.close()
+        return False
 
 
 class Exchange:
     """One request and its response. Read it to the end, or `close` it; both are safe at any time."""
 
     __slots__ = (
-        "_connection", "_ended", "_fault", "_pool", "_target", "headers", "received", "status",
+        "_connection", "_ended", "_fault", "_pool", "_target", "eof", "headers", "received", "status",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, target: Target, connection: Connection) -> None:
@@ -84,6 +97,7 @@ class Exchange:
         self._fault: Failure | None = None
         self._ended = False
         self.received = False  # whether any byte came back
+        self.eof = False  # whether the server closed the connection
         self.status = 0
         self.headers: Headers = []
 
@@ -92,7 +106,6 @@ class Exchange:
         connection = self._connection
         if connection is None:
             raise self._fault or Failure(Kind.RESET, "the connection was closed")
-        connection.used += 1
         connection.writer.write(request)
         await connection.writer.drain()
         while True:
@@ -121,10 +134,11 @@ class Exchange:
                     await self._receive(connection)
                     continue
             except (h11.RemoteProtocolError, OSError) as error:
+                self._fault = self._fault or _translated(error, self._target, self.eof)
                 if parts:
                     break  # what came first; the next read meets the error again
                 self.close()
-                raise self._fault or _translated(error, self._target) from error
+                raise self._fault from error
             if isinstance(event, h11.Data):
                 if event.data:
                     parts.append(bytes(event.data))
@@ -139,6 +153,7 @@ class Exchange:
         if self._fault is not None:
             raise self._fault
         self.received = self.received or bool(data)
+        self.eof = not data
         connection.protocol.receive_data(data)
 
     def abort(self, fault: Failure) -> None:
@@ -183,6 +198,8 @@ class Pool:
         self._idle: dict[Target, list[Connection]] = {}
         self._warming: dict[Target, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open_ones: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._closed = False
 
     async def exchange(
         self, target: Target, method: str, path: str, headers: Headers, content: bytes
@@ -194,7 +211,7 @@ class Pool:
         """
         while True:
             connection = await self._take(target)
-            reused = connection.used > 0
+            reused = connection.idle_since > 0
             exchange = Exchange(self, target, connection)
             try:
                 await exchange.begin(_encoded(connection, target, method, path, headers, content))
@@ -203,10 +220,10 @@ class Pool:
                 exchange.close()
                 # Not chained: h11 quotes the illegal header, which may be the one with the key.
                 raise Failure(Kind.REQUEST, "a header holds a character that HTTP forbids") from None
-            except (h11.RemoteProtocolError, OSError, Failure) as error:
+            except (h11.RemoteProtocolError, OSError, ValueError, Failure) as error:
                 exchange.close()
                 if not reused or exchange.received:
-                    raise _translated(error, target) from error
+                    raise _translated(error, target, exchange.eof) from error
                 self._discard(target)  # its siblings are as old
             except BaseException:
                 exchange.close()
@@ -227,11 +244,13 @@ class Pool:
 
     async def aclose(self) -> None:
         """Close everything. Exchanges that are still open fail with a reset."""
+        self._closed = True
         for task in tuple(self._tasks):
             task.cancel()
+        for connection in tuple(self._open_ones):
+            connection.abort()
+        self._idle.clear()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for target in tuple(self._idle):
-            self._discard(target)
 
     def background(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -242,7 +261,9 @@ class Pool:
     def release(self, target: Target, connection: Connection) -> None:
         """Take back a connection whose exchange has ended; closes it if it cannot serve again."""
         protocol = connection.protocol
-        if protocol.our_state is h11.DONE and protocol.their_state is h11.DONE:
+        done = protocol.our_state is h11.DONE and protocol.their_state is h11.DONE
+        # Bytes after the end would be taken for the next answer.
+        if done and not any(protocol.trailing_data):
             protocol.start_next_cycle()
             self._keep(target, connection)
         else:
@@ -281,16 +302,23 @@ class Pool:
         return kept.pop() if kept else await self._open(target)
 
     async def _open(self, target: Target) -> Connection:
+        if self._closed:
+            raise Failure(Kind.RESET, "the connection was closed")
+        if target.scheme not in ("http", "https") or not 0 < target.port < 65536:
+            what = "an address must be http://HOST:PORT/PATH or https://HOST:PORT/PATH"
+            raise Failure(Kind.REQUEST, what)
         try:
             async with asyncio.timeout(self.connect_timeout):
-                return await _connect(target)
+                connection = await _connect(target)
         except TimeoutError as error:
             seconds = f"{self.connect_timeout:g} s"
             raise Failure(
                 Kind.TIMEOUT_CONNECT, f"no connection to {target.address} within {seconds}"
             ) from error
-        except (OSError, h11.RemoteProtocolError, UnicodeError) as error:
+        except (OSError, h11.ProtocolError, ValueError) as error:
             raise _connect_failure(error, target) from error
+        self._open_ones.add(connection)
+        return connection
 
 
 # --- Opening ------------------------------------------------------------------------------------
@@ -348,10 +376,8 @@ async def _through_proxy(
     target: Target, tls: ssl.SSLContext | None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """An HTTP proxy: CONNECT for https, absolute-form requests (see `_encoded`) for http."""
-    proxy = urlsplit(target.proxy)
-    if proxy.scheme != "http" or not proxy.hostname:
-        raise Failure(Kind.CONNECT, f"the proxy must be http://HOST:PORT, not {proxy.scheme}://")
-    reader, writer = await _dial(proxy.hostname, proxy.port or 80, None)
+    proxy = _proxy(target)
+    reader, writer = await _dial(proxy.hostname or "", proxy.port or 80, None)
     if tls is None:
         return reader, writer
     try:
@@ -371,8 +397,20 @@ async def _through_proxy(
         raise
 
 
+def _proxy(target: Target) -> SplitResult:
+    """The proxy's address, which no message may quote whole: it can hold a password."""
+    try:
+        proxy = urlsplit(target.proxy)
+        good = proxy.scheme == "http" and proxy.hostname and proxy.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise Failure(Kind.CONNECT, "the proxy must be given as http://HOST:PORT") from None
+    return proxy
+
+
 def _proxy_authorization(target: Target) -> Headers:
-    proxy = urlsplit(target.proxy)
+    proxy = _proxy(target)
     if not proxy.username:
         return []
     pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
@@ -404,7 +442,10 @@ def _encoded(
 
 
 def _connect_failure(error: BaseException, target: Target) -> Failure:
-    where = f"proxy {urlsplit(target.proxy).netloc}" if target.proxy else target.address
+    host, where = target.host, target.address
+    if target.proxy:
+        proxy = _proxy(target)
+        host, where = (f"{word} {proxy.hostname}" for word in ("proxy", "the proxy"))
     if isinstance(error, ssl.SSLCertVerificationError):
         return Failure(
             Kind.TLS, f"the certificate of {target.host} does not hold: {error.verify_message}"
@@ -412,16 +453,17 @@ def _connect_failure(error: BaseException, target: Target) -> Failure:
     if isinstance(error, ssl.SSLError):
         return Failure(Kind.TLS, f"no TLS with {target.address}: {error.reason or error}")
     if isinstance(error, (socket.gaierror, UnicodeError)):
-        return Failure(Kind.CONNECT, f"there is no address for the host {target.host}")
-    if isinstance(error, ConnectionRefusedError):
+        return Failure(Kind.CONNECT, f"there is no address for the host {host}")
+    if f"[Errno {errno.ECONNREFUSED}]" in str(error):  # a name with two addresses: an OSError of two
         return Failure(Kind.CONNECT, f"{where} refuses the connection")
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return Failure(Kind.CONNECT, f"no connection to {where}: {reason}")
 
 
-def _translated(error: BaseException, target: Target) -> Failure:
+def _translated(error: BaseException, target: Target, eof: bool) -> Failure:
     if isinstance(error, Failure):
         return error
-    if isinstance(error, h11.RemoteProtocolError) and "closed" not in str(error):
-        return Failure(Kind.GARBAGE, f"{target.address} does not speak HTTP/1.1: {error}")
+    if isinstance(error, (h11.RemoteProtocolError, ValueError)) and not eof:
+        said = one_line(str(error), 120)  # h11 quotes what came, in full
+        return Failure(Kind.GARBAGE, f"{target.address} does not speak HTTP/1.1: {said}")
     return Failure(Kind.RESET, f"{target.address} broke the connection")

@@ -1,0 +1,193 @@
+"""A conversation: its history, and one turn at a time.
+
+Owns the history and the fold of events into a Turn. Must not print. Whatever happens to a turn -
+failure, cancellation, a crash of the screen - what was typed and what was received stays here.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from holychat.core.chat import (
+    Attempt,
+    Delta,
+    Done,
+    Event,
+    Finish,
+    Message,
+    Request,
+    Timings,
+    Turn,
+    Usage,
+)
+from holychat.core.failure import Failure
+from holychat.core.tokens import estimate
+from holychat.engine import failover
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from holychat.core.provider import Provider
+    from holychat.net.client import Client
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What the user said and what came of it."""
+
+    prompt: str
+    turn: Turn
+
+
+@dataclass(slots=True)
+class Chat:
+    """One conversation. Fields may be changed between turns: /model, /system and /set do.
+
+    `failed` is the prompt of a turn that brought no text at all: it is not part of the history
+    (a question without an answer confuses models), but it is kept for /retry.
+    """
+
+    client: Client
+    provider: Provider
+    model: str
+    system: str = ""
+    params: dict[str, object] = field(default_factory=dict)
+    exchanges: list[Exchange] = field(default_factory=list)
+    failed: str = ""
+    stream: bool = True
+    clock: Callable[[], float] = time.monotonic
+
+    def messages(self, prompt: str) -> tuple[Message, ...]:
+        """What is sent: the system prompt, every exchange that has an answer, the new prompt."""
+        out = [Message("system", self.system)] if self.system else []
+        for exchange in self.exchanges:
+            out.append(Message("user", exchange.prompt))
+            out.append(Message("assistant", exchange.turn.text))
+        return (*out, Message("user", prompt))
+
+    @property
+    def last(self) -> Turn | None:
+        return self.exchanges[-1].turn if self.exchanges else None
+
+    def usage(self) -> Usage:
+        """The sum over the conversation; estimated as soon as one part of it is."""
+        used = [exchange.turn.usage for exchange in self.exchanges if exchange.turn.usage]
+        return Usage(
+            prompt=sum(u.prompt for u in used),
+            completion=sum(u.completion for u in used),
+            cached=sum(u.cached for u in used),
+            reasoning=sum(u.reasoning for u in used),
+            estimated=any(u.estimated for u in used),
+        )
+
+    def clear(self) -> None:
+        """Start afresh: same model, same system prompt, no history."""
+        self.exchanges.clear()
+        self.failed = ""
+
+    def take_back(self) -> str:
+        """Remove the last exchange, or the failed prompt; returns the prompt ("" if none)."""
+        if self.failed:
+            prompt, self.failed = self.failed, ""
+            return prompt
+        return self.exchanges.pop().prompt if self.exchanges else ""
+
+    async def send(self, prompt: str) -> AsyncGenerator[Event, None]:
+        """One turn. The last event is Done; on cancellation the part that came is kept."""
+        request = Request(self.model, self.messages(prompt), dict(self.params), self.stream)
+        fold = Fold(self.provider.name, self.model, request, self.clock)
+        turn: Turn | None = None
+        try:
+            async with aclosing(failover.reply(self.client, self.provider, request)) as events:
+                async for event in events:
+                    fold.add(event)
+                    yield event
+            turn = fold.turn()
+        except Failure as failure:
+            turn = fold.turn(failure=failure)
+        finally:
+            # Also when the turn was cancelled or its reader went away in the middle.
+            turn = turn or fold.turn(Finish.INTERRUPTED)
+            self._keep(prompt, turn)
+        yield Done(turn)
+
+    def _keep(self, prompt: str, turn: Turn) -> None:
+        if turn.text:
+            self.exchanges.append(Exchange(prompt, turn))
+            self.failed = ""
+        else:
+            self.failed = prompt
+
+
+class Fold:
+    """Events in, the Turn out, at any moment."""
+
+    def __init__(
+        self, provider: str, model: str, request: Request, clock: Callable[[], float]
+    ) -> None:
+        self._provider = provider
+        self._model = model
+        self._request = request
+        self._clock = clock
+        self._start = clock()
+        self._texts: list[str] = []
+        self._thoughts: list[str] = []
+        self._served = ""
+        self._finish: Finish | None = None
+        self._usage: Usage | None = None
+        self._refusal = False
+        self._timings = Timings()
+
+    def add(self, event: Event) -> None:
+        if isinstance(event, Attempt):
+            self._provider, self._model = event.provider, event.model
+            self._start = self._clock()
+            self._timings = Timings()
+        elif isinstance(event, Delta):
+            self._add(event)
+
+    def _add(self, delta: Delta) -> None:
+        if self._timings.headers is None:
+            self._timings = replace(self._timings, headers=self._clock() - self._start)
+        if self._timings.first is None and (delta.text or delta.reasoning):
+            self._timings = replace(self._timings, first=self._clock() - self._start)
+        if delta.text:
+            self._texts.append(delta.text)
+        if delta.reasoning:
+            self._thoughts.append(delta.reasoning)
+        self._finish = delta.finish or self._finish
+        self._usage = delta.usage or self._usage
+        self._served = delta.model or self._served
+        self._refusal = self._refusal or delta.refusal
+
+    def turn(self, finish: Finish | None = None, failure: Failure | None = None) -> Turn:
+        """The turn as it stands; `[DONE]` without a finish_reason counts as STOP."""
+        text, reasoning = "".join(self._texts), "".join(self._thoughts)
+        if failure is not None:
+            finish = Finish.CUT if text else Finish.FAILED
+        return Turn(
+            text=text,
+            reasoning=reasoning,
+            finish=finish or self._finish or Finish.STOP,
+            provider=self._provider,
+            model=self._model,
+            usage=self._usage or self._estimate(text, reasoning),
+            timings=replace(self._timings, total=self._clock() - self._start),
+            failure=failure,
+            refusal=self._refusal,
+            served_model=self._served if self._served != self._model else "",
+        )
+
+    def _estimate(self, text: str, reasoning: str) -> Usage | None:
+        if not (text or reasoning):
+            return None
+        thought = estimate(reasoning)
+        return Usage(
+            prompt=sum(estimate(message.content) + 4 for message in self._request.messages),
+            completion=estimate(text) + thought,
+            reasoning=thought,
+            estimated=True,
+        )

@@ -1,0 +1,145 @@
+"""The process around us: streams, terminals, colours, folders.
+
+The only reader of stdin, stdout and stderr. Owns what may be written where: answers go to stdout
+and everything else to stderr, controls are made visible before they reach a terminal, and a
+reader that left is an event of its own, not an error. Must not know a provider or a setting.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from typing import TYPE_CHECKING
+
+from holychat.core.sanitize import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+
+
+class ReaderLeft(Exception):
+    """Whoever read our stdout closed it (`| head -1`)."""
+
+
+class OutputFailed(Exception):
+    """stdout cannot be written: a full disk, a closed descriptor."""
+
+
+def is_terminal(stream: int) -> bool:
+    """Whether the descriptor is a terminal; a closed one is none."""
+    try:
+        return os.isatty(stream)
+    except OSError:
+        return False
+
+
+def can_move_cursor(environ: Mapping[str, str]) -> bool:
+    """Whether stdout is a terminal that can be painted on, and not only written to."""
+    return is_terminal(STDOUT) and environ.get("TERM", "") not in ("", "dumb", "unknown")
+
+
+def colour(stream: int, environ: Mapping[str, str], no_color: bool = False) -> bool:
+    """Whether to write colours to the stream: NO_COLOR, the flag, FORCE_COLOR, the terminal."""
+    if environ.get("NO_COLOR") or no_color:
+        return False
+    if environ.get("FORCE_COLOR", "0") not in ("", "0"):
+        return True
+    return is_terminal(stream) and environ.get("TERM", "dumb") not in ("", "dumb")
+
+
+def write(data: bytes, stream: int = STDOUT) -> None:
+    """Write all of `data` now. Raises ReaderLeft or OutputFailed.
+
+    Straight to the descriptor: a token is useful when it is out, and Python's buffers would also
+    repeat a failed write at exit. A descriptor that somebody made non-blocking is waited for.
+    """
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(stream, view) :]
+        except BlockingIOError:
+            select.select([], [stream], [])
+        except BrokenPipeError as error:
+            raise ReaderLeft from error
+        except OSError as error:
+            raise OutputFailed(error.strerror or str(error)) from error
+
+
+def out(text: str = "") -> None:
+    """One line or text of a command's output (not an answer's) on stdout, newline included."""
+    shown = visible(text) if is_terminal(STDOUT) else text
+    write(f"{shown}\n".encode("utf-8", "replace"))
+
+
+def err(text: str = "", *, dim: bool = False) -> None:
+    """One line on stderr, controls made visible. Never raises: nobody is left to be told."""
+    shown = visible(text)
+    if dim and colour(STDERR, os.environ):
+        shown = f"\x1b[2m{shown}\x1b[22m"
+    try:
+        write(f"{shown}\n".encode("utf-8", "replace"), STDERR)
+    except (ReaderLeft, OutputFailed):
+        pass
+
+
+def width(default: int = 80) -> int:
+    """Columns of the terminal; COLUMNS wins, as everywhere."""
+    if os.environ.get("COLUMNS", "").isdigit():
+        return max(20, int(os.environ["COLUMNS"]))
+    for stream in (STDOUT, STDERR, STDIN):
+        try:
+            return max(20, os.get_terminal_size(stream).columns or default)
+        except OSError:
+            continue
+    return default
+
+
+def piped_input(patience: float | None) -> str | None:
+    """The text on stdin, where stdin is no terminal; None where nothing comes.
+
+    `patience`: seconds to wait for the first byte, None for as long as it takes. An inherited pipe
+    that nobody writes to must not hang the program; once a byte came it is read to the end.
+    """
+    if is_terminal(STDIN):
+        return None
+    try:
+        if patience is not None and sys.platform != "win32":
+            ready, _, _ = select.select([STDIN], [], [], patience)
+            if not ready:
+                err("holychat: nothing came on stdin for 1 s, going on (--no-stdin says so)")
+                return None
+        parts: list[bytes] = []
+        while part := os.read(STDIN, 1 << 16):
+            parts.append(part)
+    except OSError:
+        return None  # closed, as cron and some supervisors do
+    text = b"".join(parts).decode("utf-8", "replace")
+    return text.removeprefix("\ufeff")
+
+
+def home(environ: Mapping[str, str], kind: str) -> str:
+    """Our folder for `kind` (config, cache or data), by the system's custom; not created.
+
+    The XDG folders on Linux are spelled out here: platformdirs costs 10 ms and is asked elsewhere.
+    """
+    if sys.platform.startswith("linux"):
+        variable, default = {
+            "config": ("XDG_CONFIG_HOME", ".config"),
+            "cache": ("XDG_CACHE_HOME", ".cache"),
+            "data": ("XDG_DATA_HOME", ".local/share"),
+        }[kind]
+        base = environ.get(variable, "")
+        if not os.path.isabs(base):
+            base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), default)
+        return os.path.join(base, "holychat")
+    import platformdirs
+
+    ask = {
+        "config": platformdirs.user_config_dir,
+        "cache": platformdirs.user_cache_dir,
+        "data": platformdirs.user_data_dir,
+    }[kind]
+    return ask("holychat", appauthor=False)

@@ -1,0 +1,1 @@
+"""Border to the disk: what holychat keeps."""
