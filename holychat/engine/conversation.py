@@ -47,7 +47,8 @@ class Chat:
     """One conversation. Fields may be changed between turns: /model, /system and /set do.
 
     `failed` is the prompt of a turn that brought no text at all: it is not part of the history
-    (a question without an answer confuses models), but it is kept for /retry.
+    (a question without an answer confuses models), but it is kept for /retry. `latest` is the
+    last turn however it ended, also one that was cancelled before its Done could be yielded.
     """
 
     client: Client
@@ -57,6 +58,7 @@ class Chat:
     params: dict[str, object] = field(default_factory=dict)
     exchanges: list[Exchange] = field(default_factory=list)
     failed: str = ""
+    latest: Turn | None = None
     stream: bool = True
     clock: Callable[[], float] = time.monotonic
 
@@ -70,6 +72,7 @@ class Chat:
 
     @property
     def last(self) -> Turn | None:
+        """The last turn that brought an answer, whole or in part."""
         return self.exchanges[-1].turn if self.exchanges else None
 
     def usage(self) -> Usage:
@@ -115,6 +118,7 @@ class Chat:
         yield Done(turn)
 
     def _keep(self, prompt: str, turn: Turn) -> None:
+        self.latest = turn
         if turn.text:
             self.exchanges.append(Exchange(prompt, turn))
             self.failed = ""

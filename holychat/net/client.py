@@ -202,17 +202,11 @@ class Client:
         reader = wire.Reader(provider.name)
         first = self.timers.first if request.stream else max(self.timers.first, 600.0)
         watch = _Watch(provider.name, response.extensions["exchange"], first, self.timers.gap)
-        seen = False
         try:
             async with aclosing(_batches(response, reader)) as batches:
                 async for deltas in batches:
                     for delta in deltas:
-                        if delta.text or delta.reasoning:
-                            seen = True
-                            watch.token()
-                        if delta.finish is not None:
-                            seen = seen or delta.finish is not Finish.STOP
-                            watch.finished()
+                        watch.saw(delta)
                         watch.pause()
                         yield delta
                         watch.resume()
@@ -228,14 +222,19 @@ class Client:
             watch.stop()
         for delta in reader.rest():
             yield delta
-        if not reader.finished:
-            if reader.noise and not seen:
-                raise wire.garbage(provider.name, reader.noise)
-            raise Failure(Kind.CUT, f"{provider.name} ended the stream without ending the answer")
-        if not seen:
-            raise Failure(Kind.EMPTY, f"{provider.name} sent an empty answer")
+        if not (reader.finished and watch.answered):
+            raise _incomplete(provider.name, reader, watch.answered)
         exchange: Exchange = response.extensions["exchange"]
         exchange.drain()
+
+
+def _incomplete(name: str, reader: wire.Reader, answered: bool) -> Failure:
+    """The Failure of a stream that ended without an error, and without an answer."""
+    if reader.finished:
+        return Failure(Kind.EMPTY, f"{name} sent an empty answer")
+    if reader.noise and not answered:
+        return wire.garbage(name, reader.noise)
+    return Failure(Kind.CUT, f"{name} ended the stream without ending the answer")
 
 
 class _Watch:
@@ -243,7 +242,9 @@ class _Watch:
 
     When the limit has passed without a token it aborts the exchange, and the reader gets the
     Failure. A loop that was blocked (a full pipe, a suspended process) gets a fresh start: the
-    time it slept is not the provider's silence.
+    time it slept is not the provider's silence. Nor is the time between `pause` and `resume`.
+
+    `answered` tells whether there was anything in the answer.
     """
 
     def __init__(self, name: str, exchange: Exchange, first: float, gap: float) -> None:
@@ -256,14 +257,23 @@ class _Watch:
         self._last = self._loop.time()
         self._paused = 0.0
         self._handle = self._loop.call_at(self._last + first, self._look)
+        self.answered = False
 
-    def token(self) -> None:
+    def saw(self, delta: Delta) -> None:
+        if delta.text or delta.reasoning:
+            self.answered = True
+            self._token()
+        if delta.finish is not None:
+            self.answered = self.answered or delta.finish is not Finish.STOP
+            self._finished()
+
+    def _token(self) -> None:
         self._last = self._loop.time()
         if self._kind is Kind.TIMEOUT_FIRST:
             self._kind, self._limit = Kind.STALL, self._gap
             self._rearm()
 
-    def finished(self) -> None:
+    def _finished(self) -> None:
         """The answer is complete; only its usage may still come."""
         self._last = self._loop.time()
         self._limit = AFTER_FINISH
@@ -274,8 +284,11 @@ class _Watch:
         self._paused = self._loop.time()
 
     def resume(self) -> None:
-        self._last += self._loop.time() - self._paused
+        now = self._loop.time()
+        self._last += now - self._paused
         self._paused = 0.0
+        if self._handle.when() <= now:  # it came while nobody was waiting for the server
+            self._rearm()
 
     def stop(self) -> None:
         self._handle.cancel()
@@ -285,12 +298,11 @@ class _Watch:
         self._handle = self._loop.call_at(self._last + self._limit, self._look)
 
     def _look(self) -> None:
+        if self._paused:
+            return
         now = self._loop.time()
         if now - self._handle.when() > 1.0:
             self._last = now
-        if self._paused:
-            self._handle = self._loop.call_at(now + self._limit, self._look)
-            return
         if now - self._last < self._limit:
             self._rearm()
             return
@@ -302,37 +314,43 @@ async def _batches(
     response: httpx.Response, reader: wire.Reader
 ) -> AsyncGenerator[list[Delta], None]:
     """Deltas, one list for each read of the socket, whatever form the body has."""
-    decoder = sse.Decoder()
-    head: bytes | None = b""
-    whole: bytearray | None = None
-    try:
-        async with aclosing(_decoded(response)) as chunks:
+    async with aclosing(_decoded(response)) as chunks:
+        head = await _head(chunks)
+        # The form is told by the first byte, not by a Content-Type that is often wrong.
+        if head.removeprefix(BOM).lstrip()[:1] in (b"{", b"[", b"<"):
+            yield reader.whole(await _whole(head, chunks))
+            return
+        decoder = sse.Decoder()
+        try:
+            yield reader.read(decoder.feed(head))
             async for data in chunks:
-                if head is not None:
-                    # The form is told by the first byte, not by a Content-Type that is often
-                    # wrong. White space before it is how some servers keep a connection alive.
-                    head = (head + data).lstrip()
-                    if BOM.startswith(head):
-                        continue
-                    data, head = head, None
-                    if data.removeprefix(BOM).lstrip()[:1] in (b"{", b"[", b"<"):
-                        whole = bytearray()
-                if whole is not None:
-                    whole += data
-                    if len(whole) > MAX_WHOLE:
-                        raise Failure(Kind.TOO_BIG, f"the answer is larger than {MAX_WHOLE} bytes")
-                    continue
-                events = decoder.feed(data)
-                if events:
-                    yield reader.read(events)
-    except sse.EventTooLong as error:
-        yield reader.read(error.events)
-        raise Failure(Kind.TOO_BIG, str(error)) from error
-    except Failure:
-        if whole is None:
+                yield reader.read(decoder.feed(data))
+        except sse.EventTooLong as error:
+            yield reader.read(error.events)
+            raise Failure(Kind.TOO_BIG, str(error)) from error
+        except Failure:
             yield reader.last(decoder.end())
-        raise
-    yield reader.last(decoder.end()) if whole is None else reader.whole(bytes(whole))
+            raise
+        yield reader.last(decoder.end())
+
+
+async def _head(chunks: AsyncGenerator[bytes, None]) -> bytes:
+    """The first bytes that say something: white space is how some servers keep a client waiting."""
+    head = b""
+    async for data in chunks:
+        head = (head + data).lstrip()
+        if not BOM.startswith(head):
+            break
+    return head
+
+
+async def _whole(head: bytes, chunks: AsyncGenerator[bytes, None]) -> bytes:
+    whole = bytearray(head)
+    async for data in chunks:
+        whole += data
+        if len(whole) > MAX_WHOLE:
+            raise Failure(Kind.TOO_BIG, f"the answer is larger than {MAX_WHOLE} bytes")
+    return bytes(whole)
 
 
 async def _decoded(response: httpx.Response) -> AsyncGenerator[bytes, None]:

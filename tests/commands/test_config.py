@@ -77,9 +77,7 @@ def test_show_aligns_values_and_sources(load: Load, capfd: pytest.CaptureFixture
     assert "model                        m               config.toml:1" in lines
     assert "system                       two lines ␛[2J  config.toml:2" in lines
     assert "ui.fps                       9               config.toml:4" in lines
-    assert (
-        lines[-1] == "providers.holysheep.api_key  …cdef           environment HOLYSHEEP_API_KEY"
-    )
+    assert lines[-1] == "providers.holysheep.api_key  …cdef           environment HOLYSHEEP_API_KEY"
     assert "\x1b" not in out
 
 

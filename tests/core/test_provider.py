@@ -22,7 +22,7 @@ from holychat.core.provider import (
 KEY = "sk-0123456789abcdefghijklmnop"
 
 
-# --- Secret -------------------------------------------------------------------------------------
+# --- Secret --------------------------------------------------------------------------------------
 
 
 def test_a_secret_does_not_show_itself() -> None:
@@ -70,7 +70,7 @@ def test_a_provider_with_a_secret_can_be_replaced() -> None:
     assert replace(provider, model="m").key is provider.key
 
 
-# --- Provider -----------------------------------------------------------------------------------
+# --- Provider ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_unknown_dialects_are_plain() -> None:
     assert Provider("x", "http://x", dialect="openai").quirks is QUIRKS["openai"]
 
 
-# --- The table ----------------------------------------------------------------------------------
+# --- The table -----------------------------------------------------------------------------------
 
 
 def test_built_in_rows() -> None:

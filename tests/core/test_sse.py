@@ -33,7 +33,7 @@ def cut(stream: bytes, points: list[int]) -> list[bytes]:
     return [stream[a:b] for a, b in pairwise(edges)]
 
 
-# --- The rules ----------------------------------------------------------------------------------
+# --- The rules -----------------------------------------------------------------------------------
 
 BOM = b"\xef\xbb\xbf"
 
@@ -120,7 +120,7 @@ def test_an_event_is_returned_with_the_byte_that_completes_it() -> None:
     assert got == [[]] * (len(stream) - 1) + [[Event("a")]]
 
 
-# --- Any split gives the same ---------------------------------------------------------------------
+# --- Any split gives the same --------------------------------------------------------------------
 
 _PIECES = (
     b"data", b"data:", b"data: ", b"event:", b"event: error", b"error:", b"id: 1", b"retry: 3",
@@ -161,7 +161,7 @@ def test_the_bound_does_not_depend_on_the_split(
     assert bounded(one_by_one(stream), limit) == whole
 
 
-# --- An independent decoder as the oracle ---------------------------------------------------------
+# --- An independent decoder as the oracle --------------------------------------------------------
 
 _text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\r\n"), max_size=20)
 _line = st.one_of(
@@ -198,7 +198,7 @@ def test_agrees_with_httpx_sse(stream: bytes, where: list[int]) -> None:
     assert decoded(*cut(stream, where)) == expected
 
 
-# --- Cost and bound -------------------------------------------------------------------------------
+# --- Cost and bound ------------------------------------------------------------------------------
 
 
 def cost(pieces: list[bytes]) -> float:

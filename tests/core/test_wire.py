@@ -54,7 +54,7 @@ def failure(*events: Event) -> Failure:
     return reader.failure
 
 
-# --- body() -------------------------------------------------------------------------------------
+# --- body() --------------------------------------------------------------------------------------
 
 
 def test_body() -> None:
@@ -100,7 +100,7 @@ def test_the_users_parameters_win_over_all_but_the_switch() -> None:
     assert body(Request("m", (), {"stream": False}), Quirks())["stream"] is True
 
 
-# --- amend() ------------------------------------------------------------------------------------
+# --- amend() -------------------------------------------------------------------------------------
 
 
 def refusal(said: str, status: int = 400) -> Failure:
@@ -154,7 +154,7 @@ def test_other_statuses_teach_nothing(status: int) -> None:
     assert amend(Quirks(), body(ask(), Quirks()), refusal("stream_options", status)) is None
 
 
-# --- Reader: the shapes of text -----------------------------------------------------------------
+# --- Reader: the shapes of text ------------------------------------------------------------------
 
 EMOJI = "😀"
 HIGH, LOW = "\ud83d", "\ude00"
@@ -285,7 +285,7 @@ def test_the_served_model_may_come_late() -> None:
     assert deltas == [Delta("a", model="m-1")]
 
 
-# --- Reader: ends -------------------------------------------------------------------------------
+# --- Reader: ends --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("data", ["[DONE]", "  [DONE] ", "[DONE]\n"])
@@ -392,7 +392,7 @@ def test_usage(value: dict[str, Any], expected: Usage | None) -> None:
     assert deltas[-1].usage == expected
 
 
-# --- Reader: errors in a 200 stream ---------------------------------------------------------------
+# --- Reader: errors in a 200 stream --------------------------------------------------------------
 
 IN_STREAM: dict[str, tuple[Event, Kind, str]] = {
     "openai": (
@@ -557,7 +557,7 @@ def test_noise_is_remembered() -> None:
     assert (reader.noise, reader.failure) == ("ping", None)
 
 
-# --- whole() ------------------------------------------------------------------------------------
+# --- whole() -------------------------------------------------------------------------------------
 
 
 def whole(raw: bytes | dict[str, Any] | list[Any]) -> tuple[Reader, list[Delta]]:
@@ -658,7 +658,7 @@ def test_whole_garbage(raw: bytes, shown: str) -> None:
     assert len(reader.failure.what) < 250
 
 
-# --- refused() ----------------------------------------------------------------------------------
+# --- refused() -----------------------------------------------------------------------------------
 
 
 def says(value: Any) -> bytes:
@@ -762,7 +762,7 @@ def test_a_hostile_page_costs_little() -> None:
     assert time.perf_counter() - start < 20
 
 
-# --- retry_after() --------------------------------------------------------------------------------
+# --- retry_after() -------------------------------------------------------------------------------
 
 NOW = 1_800_000_000.0
 
@@ -808,7 +808,7 @@ def test_retry_after_is_seconds_or_nothing(raw: str) -> None:
         assert seconds is None or 0 <= seconds < float("inf")
 
 
-# --- model_ids() ----------------------------------------------------------------------------------
+# --- model_ids() ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -836,7 +836,7 @@ def test_many_models_cost_little() -> None:
     assert time.perf_counter() - start < 20  # with a look through a list for each: 222 s
 
 
-# --- Whatever comes -------------------------------------------------------------------------------
+# --- Whatever comes ------------------------------------------------------------------------------
 
 _KEYS = st.sampled_from(
     ["choices", "delta", "message", "content", "text", "type", "thinking", "reasoning", "refusal",

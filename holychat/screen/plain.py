@@ -1,0 +1,61 @@
+"""The answer as it is, byte for byte as it comes: for pipes and for terminals that cannot paint.
+
+A pipe gets the model's text verbatim and one final newline; a terminal gets it with controls made
+visible. Reasoning and notices go to stderr.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holychat import env
+from holychat.core.chat import Delta, Done, Notice
+from holychat.core.sanitize import visible
+
+if TYPE_CHECKING:
+    from holychat.core.chat import Event
+    from holychat.screen import Look
+
+
+class PlainWriter:
+    """Text to stdout, unbuffered."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self._at_line_start = True  # of stdout
+        self._thinking = False  # stderr is in the middle of a line of reasoning
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Delta):
+            if event.reasoning and self._look.reasoning:
+                self._think(event.reasoning)
+            if event.text:
+                self._end_thought()
+                self._write(event.text)
+        elif isinstance(event, Notice):
+            if not self._look.quiet:
+                env.err(event.text, dim=True)
+        elif isinstance(event, Done):
+            self.close()
+
+    def close(self) -> None:
+        self._end_thought()
+        if not self._at_line_start:
+            self._write("\n")
+
+    def _write(self, text: str) -> None:
+        shown = visible(text) if self._look.terminal else text
+        env.write(shown.encode("utf-8", "replace"))
+        self._at_line_start = text.endswith("\n")
+
+    def _think(self, text: str) -> None:
+        try:
+            env.write(visible(text).encode("utf-8", "replace"), env.STDERR)
+        except (env.ReaderLeft, env.OutputFailed):
+            return  # stderr is gone; the answer is not
+        self._thinking = True
+
+    def _end_thought(self) -> None:
+        if self._thinking:
+            self._thinking = False
+            env.err("\n")
