@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
@@ -24,20 +24,19 @@ if TYPE_CHECKING:
     from holychat.settings import Settings
 
 # --- Options that several commands share ----------------------------------------------------------
-# typer reads the annotations at run time: Optional instead of `X | None` keeps its converter quick.
 
 Model = Annotated[
     str, typer.Option("-m", "--model", help="Model; a unique part is enough, PROVIDER/MODEL too.")
 ]
 ProviderName = Annotated[str, typer.Option("-p", "--provider", help="Provider to ask.")]
-System = Annotated[Optional[str], typer.Option("-s", "--system", help="System prompt.")]
+System = Annotated[str | None, typer.Option("-s", "--system", help="System prompt.")]
 Param = Annotated[
     list[str],
     typer.Option("-o", "--option", metavar="KEY=VALUE", help="temperature, top_p, max_tokens, ..."),
 ]
 Reasoning = Annotated[str, typer.Option(metavar="show|hide", help="The model's reasoning.")]
 Timeout = Annotated[
-    Optional[float], typer.Option(metavar="SECONDS", help="Give up after so much silence.", min=0.1)
+    float | None, typer.Option(metavar="SECONDS", help="Give up after so much silence.", min=0.1)
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No notices on stderr, only errors.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours.")]
@@ -52,7 +51,7 @@ class Group(typer.core.TyperGroup):
             args = ["ask", *args]
         return super().resolve_command(ctx, args)
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Click's form
         return list(self.commands)  # in the order of this file: what is used most comes first
 
 
@@ -80,7 +79,7 @@ def root(
     no_color: NoColor = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
     debug: Annotated[
-        Optional[Path], typer.Option(metavar="FILE", help="Append tracebacks to FILE.")
+        Path | None, typer.Option(metavar="FILE", help="Append tracebacks to FILE.")
     ] = None,
 ) -> None:
     """Chat with OpenAI-compatible models in the terminal.
@@ -116,7 +115,7 @@ def root(
 def ask(
     ctx: typer.Context,
     prompt: Annotated[
-        Optional[list[str]], typer.Argument(help="The prompt; - reads it from stdin.")
+        list[str] | None, typer.Argument(help="The prompt; - reads it from stdin.")
     ] = None,
     model: Model = "",
     provider: ProviderName = "",
@@ -125,7 +124,7 @@ def ask(
     json: Annotated[bool, typer.Option("--json", help="One JSON object at the end.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON event a line.")] = False,
     raw: Annotated[
-        Optional[bool], typer.Option("--raw/--render", help="Plain text / drawn Markdown.")
+        bool | None, typer.Option("--raw/--render", help="Plain text / drawn Markdown.")
     ] = None,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Ask for one piece.")] = False,
     no_stdin: Annotated[bool, typer.Option("--no-stdin", help="Leave stdin alone.")] = False,
@@ -154,9 +153,7 @@ def ask(
     shared = {name: value or ctx.obj[name] for name, value in own.items()}
     form = _form(json, jsonl, raw)
     words = " ".join(prompt) if prompt else None
-    raise typer.Exit(
-        _ask(shared, words, form=form, stream=not no_stream, no_stdin=no_stdin)
-    )
+    raise typer.Exit(_ask(shared, words, form=form, stream=not no_stream, no_stdin=no_stdin))
 
 
 @app.command()

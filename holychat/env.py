@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 
-class ReaderLeft(Exception):
+class ReaderLeft(Exception):  # noqa: N818 - an event, not an error
     """Whoever read our stdout closed it (`| head -1`)."""
 
 
-class OutputFailed(Exception):
+class OutputFailed(Exception):  # noqa: N818 - as above
     """stdout cannot be written: a full disk, a closed descriptor."""
 
 
@@ -135,11 +135,12 @@ def home(environ: Mapping[str, str], kind: str) -> str:
         if not os.path.isabs(base):
             base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), default)
         return os.path.join(base, "holychat")
-    import platformdirs
+    else:  # noqa: RET505 - mypy knows only this form of "another system"
+        import platformdirs
 
-    ask = {
-        "config": platformdirs.user_config_dir,
-        "cache": platformdirs.user_cache_dir,
-        "data": platformdirs.user_data_dir,
-    }[kind]
-    return ask("holychat", appauthor=False)
+        ask = {
+            "config": platformdirs.user_config_dir,
+            "cache": platformdirs.user_cache_dir,
+            "data": platformdirs.user_data_dir,
+        }[kind]
+        return ask("holychat", appauthor=False)

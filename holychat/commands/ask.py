@@ -183,5 +183,3 @@ def _failed(failure: Failure, hint: str, *, cut: bool = False) -> Exit:
     if cut:
         return Exit.CUT
     return Exit.SETTINGS if failure.kind is Kind.AUTH else Exit.PROVIDERS
-
-

@@ -182,8 +182,11 @@ class Fold:
             timings=replace(self._timings, total=self._clock() - self._start),
             failure=failure,
             refusal=self._refusal,
-            served_model=self._served if self._served != self._model else "",
+            served_model="" if self._served in self._own_names() else self._served,
         )
+
+    def _own_names(self) -> tuple[str, ...]:
+        return "", self._model, f"{self._provider}/{self._model}"
 
     def _estimate(self, text: str, reasoning: str) -> Usage | None:
         if not (text or reasoning):

@@ -339,7 +339,7 @@ def trust(ca: str = "") -> ssl.SSLContext:
         context = ssl.create_default_context()
         context.load_verify_locations(certifi.where())
         if ca:
-            path = os.path.expanduser(ca)  # noqa: PTH111 - pathlib is not loaded at start-up
+            path = os.path.expanduser(ca)
             try:
                 context.load_verify_locations(path)
             except (OSError, ssl.SSLError) as error:

@@ -58,8 +58,10 @@ def rule(label: str, width: int, style: str = DIM, *, right: bool = False) -> Te
     text = Text(f" {one_line(label, max(1, room - 4))} " if label else "", style)
     text.truncate(room - 2)
     line = "─" * max(1, room - 1 - text.cell_len)
-    return Text.assemble((line, DIM), text, ("─", DIM)) if right else Text.assemble(
-        ("─", DIM), text, (line, DIM)
+    return (
+        Text.assemble((line, DIM), text, ("─", DIM))
+        if right
+        else Text.assemble(("─", DIM), text, (line, DIM))
     )
 
 

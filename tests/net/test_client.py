@@ -210,6 +210,8 @@ async def test_warm_never_raises() -> None:
             "nonsense",
             "ftp://x",
             "http://nowhere.invalid",
+            "http://" + "x" * 70_000,
+            "http://a\x00b",
         ):
             w.client.warm(replace(w.provider, base_url=url))
         w.client.warm(replace(w.provider, name=DEMO))
@@ -254,9 +256,9 @@ COMPLETION = {
 @on_loop
 async def test_a_whole_answer(body: bytes, stream: bool) -> None:
     async with world() as w:
-        w.server.script(
-            Status(headers=JSON), *(body[i : i + 700] for i in range(0, len(body), 700))
-        )
+        pieces = [body[i : i + 2000] for i in range(0, len(body), 2000)]
+        steps = [step for piece in pieces for step in (piece, Wait(0.01))]  # a read for each
+        w.server.script(Status(headers=JSON), *steps)
         got = await w.ask(replace(ASK, stream=stream))
         assert (got.whole, got.finish, got.usage) == ("Hello", Finish.STOP, Usage(5, 7))
         assert w.server.requests[0].json["stream"] is stream

@@ -1,0 +1,173 @@
+"""What the keys do: at the prompt, and while an answer streams.
+
+Owns the key bindings beyond prompt_toolkit's own (emacs, vi, Ctrl-R, Ctrl-X Ctrl-E), folded
+pastes, and the terminal between two prompts: there it is in raw mode, so that typing is kept for
+the next prompt and never echoed into the answer.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from prompt_toolkit.filters import completion_is_selected
+from prompt_toolkit.input.typeahead import store_typeahead
+from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.keys import Keys
+
+from holychat import env
+from holychat.core.sanitize import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prompt_toolkit.input import Input
+    from prompt_toolkit.key_binding import KeyPress, KeyPressEvent
+
+FOLD_LINES, FOLD_CHARACTERS = 10, 2000  # a larger paste shows as a placeholder
+LEAVE_HINT = "Ctrl-D or quit leaves"
+
+
+class Pastes:
+    """Large pastes, folded to a placeholder while the line is edited."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def fold(self, text: str) -> str:
+        """What to insert for a pasted text."""
+        lines = text.count("\n") + 1
+        if lines <= FOLD_LINES and len(text) <= FOLD_CHARACTERS:
+            return text
+        size = f"{lines} lines" if lines > 1 else f"{len(text):,} characters"
+        name = f"[pasted {size} #{len(self._texts) + 1}]"
+        self._texts[name] = text
+        return name
+
+    def unfold(self, text: str) -> str:
+        """The line with its pastes in full."""
+        for name, pasted in self._texts.items():
+            text = text.replace(name, pasted)
+        return text
+
+
+def unfinished(text: str) -> bool:
+    """Whether Enter adds a line: a trailing backslash or an open triple quote."""
+    return text.endswith("\\") or text.count('"""') % 2 == 1
+
+
+def bindings(
+    pastes: Pastes, multiline: Callable[[], bool], hint: Callable[[str], None]
+) -> KeyBindings:
+    """The bindings of the prompt; `hint` shows a short text in the toolbar."""
+    keys = KeyBindings()
+    keys.add("enter", filter=completion_is_selected)(_take_completion)
+    keys.add("c-j")(_add_line)
+
+    @keys.add("enter", filter=~completion_is_selected)
+    def enter(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if buffer.document.is_cursor_at_the_end and unfinished(buffer.text):
+            if buffer.text.endswith("\\"):
+                buffer.delete_before_cursor()
+            _add_line(event)
+        elif multiline() and not buffer.text.startswith("/"):
+            _add_line(event)
+        else:
+            buffer.validate_and_handle()
+
+    @keys.add("escape", "enter")
+    def other_enter(event: KeyPressEvent) -> None:
+        if multiline():
+            event.current_buffer.validate_and_handle()
+        else:
+            _add_line(event)
+
+    @keys.add("c-c")
+    @keys.add("<sigint>")
+    def clear_line(event: KeyPressEvent) -> None:
+        if event.current_buffer.text:
+            event.current_buffer.reset(append_to_history=True)  # the draft can be called back
+        else:
+            hint(LEAVE_HINT)
+
+    @keys.add(Keys.BracketedPaste)
+    def paste(event: KeyPressEvent) -> None:
+        text = event.data.replace("\r\n", "\n").replace("\r", "\n")
+        event.current_buffer.insert_text(pastes.fold(visible(text)))
+
+    return keys
+
+
+def _add_line(event: KeyPressEvent) -> None:
+    event.current_buffer.newline(copy_margin=False)
+
+
+def _take_completion(event: KeyPressEvent) -> None:
+    """Enter on an offered word takes it and sends nothing yet."""
+    event.current_buffer.complete_state = None
+
+
+class Typing:
+    """The keyboard while an answer streams.
+
+    Ctrl-C calls `stop`, Ctrl-Z suspends the process (`pause` and `resume` take the panel off the
+    screen and put it back); every other key waits for the next prompt.
+    """
+
+    def __init__(
+        self,
+        source: Input,
+        stop: Callable[[], None],
+        pause: Callable[[], None],
+        resume: Callable[[], None],
+    ) -> None:
+        self._source = source
+        self._stop = stop
+        self._pause = pause
+        self._resume = resume
+        self._kept: list[KeyPress] = []
+        self._raw: Any = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Raw mode without echo until the block ends; then the kept keys go to the next prompt."""
+        self._bracketed(on=True)
+        try:
+            with self._source.raw_mode(), self._source.attach(self._read):
+                yield
+                self._read()
+        finally:
+            self._bracketed(on=False)
+            store_typeahead(self._source, [*self._kept, *self._source.flush_keys()])
+            self._kept = []
+
+    def _read(self) -> None:
+        for press in self._source.read_keys():
+            if press.key == Keys.ControlC:
+                self._kept.clear()  # what was typed before a stop was typed in haste
+                self._stop()
+            elif press.key == Keys.ControlZ:
+                self._suspend()
+            elif press.key not in (Keys.CPRResponse, Keys.SIGINT):
+                self._kept.append(press)
+
+    def _suspend(self) -> None:
+        if not hasattr(signal, "SIGTSTP"):
+            return
+        self._pause()
+        self._bracketed(on=False)
+        with self._source.cooked_mode():
+            os.kill(0, signal.SIGTSTP)  # the whole job, as the terminal itself would
+        self._bracketed(on=True)
+        self._resume()
+
+    @staticmethod
+    def _bracketed(*, on: bool) -> None:
+        """Pastes come as one key, so that their lines do not send themselves."""
+        try:
+            env.write(b"\x1b[?2004h" if on else b"\x1b[?2004l")
+        except (env.ReaderLeft, env.OutputFailed):
+            pass

@@ -1,0 +1,342 @@
+"""The conversation with the user: prompt, turn, prompt.
+
+Owns the loop and what it holds between turns. The first prompt is painted before httpx and rich
+are loaded; they warm up in a thread behind it. Whatever goes wrong in a turn or a command is told
+in one line, and the loop goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.output.color_depth import ColorDepth
+from prompt_toolkit.styles import Style
+
+from holychat import env
+from holychat.commands.repl import slash, toolbar
+from holychat.commands.repl.complete import InputHistory, SlashCompleter
+from holychat.commands.repl.keys import Pastes, Typing, bindings
+from holychat.core.chat import Done, Usage
+from holychat.core.choose import split
+from holychat.core.failure import HolychatError, SettingsError
+from holychat.core.provider import DEMO
+from holychat.core.sanitize import one_line
+from holychat.exits import Exit
+
+if TYPE_CHECKING:
+    from prompt_toolkit.formatted_text import FormattedText
+
+    from holychat.commands.ask import Wish
+    from holychat.core.chat import Turn
+    from holychat.engine.conversation import Chat
+    from holychat.engine.session import Session
+    from holychat.screen import Writer
+    from holychat.settings import Settings
+
+BARE = {"quit": "/quit", "exit": "/quit", "clear": "/clear"}  # the seed documents' words
+PARAMS = ("temperature", "top_p", "max_tokens", "presence_penalty", "frequency_penalty", "seed")
+NO_KEY = (
+    "No key is set, so this is the offline demo: a script, no model.",
+    "To talk to a real one: holychat setup, or set HOLYSHEEP_API_KEY.",
+)
+
+
+def run(settings: Settings, wish: Wish) -> Exit:
+    """Chat until the user leaves. Raises SettingsError where the chosen provider has no key."""
+    repl = Repl(settings, wish)
+    with asyncio.Runner() as runner:
+        return runner.run(repl.run())
+
+
+class Repl:
+    """One chat in the terminal; slash commands work on it.
+
+    `default` is put into the next prompt; `reasoning` and `multiline` are switches of the user.
+    """
+
+    def __init__(self, settings: Settings, wish: Wish) -> None:
+        self.settings = settings
+        self.wish = wish
+        self.default = ""
+        self.leaving = False
+        self.reasoning = (wish.reasoning or settings["ui.reasoning"]) == "show"
+        self.multiline = bool(settings["ui.multiline"])
+        self._color = env.colour(env.STDOUT, os.environ, wish.no_color)
+        self._hint = ""
+        self._pastes = Pastes()
+        self._session: Session | None = None
+        self._chat: Chat | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._pinned, self._named = self._first_choice()
+        self._prompt = self._make_prompt()
+
+    def _first_choice(self) -> tuple[str, str]:
+        """Provider and model to begin with, from settings alone: nothing is asked or loaded.
+
+        Without any key, and none chosen by hand, it is the demo.
+        """
+        settings, wish = self.settings, self.wish
+        named, _ = split(wish.model, settings.names(), settings.aliases, bool(wish.provider))
+        name = wish.provider or named or settings.active()
+        if settings.has_key(name):
+            model = wish.model if wish.model and not named else ""
+            provider = settings.provider(name)
+            return name, model or provider.model or "…"
+        if wish.provider or named or settings["provider"]:
+            from holychat.engine.session import missing_key
+
+            raise missing_key(settings, name)
+        return DEMO, settings.provider(DEMO).model
+
+    @property
+    def chat(self) -> Chat:
+        """The conversation; there is one from the first turn or command on."""
+        if self._chat is None:
+            raise SettingsError("the conversation is not open yet")
+        return self._chat
+
+    # --- What it says -----------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """A line of a command's output."""
+        env.out(text)
+
+    def note(self, text: str) -> None:
+        """A dim line about what was done."""
+        line = f"· {one_line(text, max(20, env.width() - 3))}"
+        env.write((f"\x1b[90m{line}\x1b[39m\n" if self._color else f"{line}\n").encode())
+
+    def complain(self, what: str, hint: str = "") -> None:
+        """An error: what happened, and what to do."""
+        red, off = ("\x1b[31m", "\x1b[39m") if self._color else ("", "")
+        env.write(f"{red}· {one_line(what, 500)}{off}\n".encode())
+        if hint:
+            self.note(hint)
+
+    def hint(self, text: str) -> None:
+        """A short text in the toolbar, until the next key."""
+        self._hint = text
+
+    # --- The loop ---------------------------------------------------------------------------
+
+    async def run(self) -> Exit:
+        """Prompt and answer until the user leaves."""
+        self._greet()
+        while not self.leaving:
+            try:
+                text = await self._read()
+            except EOFError:
+                break
+            try:
+                await self._handle(text)
+            except HolychatError as error:
+                self.complain(error.what, error.hint)
+        if self._session is not None:
+            await self._session.aclose()
+        return Exit.OK
+
+    def _greet(self) -> None:
+        self.note(f"holychat · {self._named} on {self._pinned} · /help for commands")
+        if self._pinned == DEMO and self.wish.provider != DEMO:
+            for line in NO_KEY:
+                env.out(line)
+        for notice in () if self.wish.quiet else self.settings.notices:
+            self.note(notice)
+        env.out("")
+
+    async def _read(self) -> str:
+        default, self.default = self.default, ""
+        self._prompt.app.after_render += self._after_first_paint
+        text = await self._prompt.prompt_async(default=default)
+        return self._pastes.unfold(text)
+
+    def _after_first_paint(self, _: Any) -> None:
+        self._prompt.app.after_render -= self._after_first_paint
+        if self._opening is None:
+            self._opening = asyncio.get_running_loop().create_task(self._open())
+            self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+        elif self._session is not None and self._chat is not None:
+            self._session.client.warm(self._chat.provider)
+
+    async def _handle(self, text: str) -> None:
+        line = text.strip()
+        if not line:
+            return
+        line = BARE.get(line.lower(), line)
+        # A path at the start of a question is no command, nor is a line that begins with a blank.
+        word = line.split(maxsplit=1)[0]
+        if line.startswith("/") and word.count("/") == 1 and not text.startswith(" "):
+            await self.session()
+            await slash.dispatch(self, line)
+        else:
+            await self.turn(_unquoted(line))
+
+    # --- Opening, behind the first prompt ---------------------------------------------------
+
+    async def _open(self) -> None:
+        from importlib import import_module
+
+        # In a thread: 150 ms of imports must not hold up what is being typed.
+        module = await asyncio.to_thread(import_module, "holychat.engine.session")
+        await asyncio.to_thread(import_module, "holychat.screen.live")
+        session: Session = module.Session(self.settings, os.environ, self.wish.timeout)
+        self._session = session
+        demo = self._pinned == DEMO
+        pinned = DEMO if demo else self.wish.provider
+        wanted = "" if demo and not self.wish.provider else self.wish.model
+        provider, model = await session.choose(wanted, pinned)
+        self._chat = session.chat(provider, model)
+        self._chat.params.update(self.wish.params)
+        session.client.warm(provider)
+        self._prompt.app.invalidate()
+
+    async def session(self) -> Session:
+        """The session, once it is open. Raises HolychatError where it cannot be."""
+        if self._opening is None or (self._opening.done() and self._chat is None):
+            self._opening = asyncio.get_running_loop().create_task(self._open())
+        await self._opening
+        if self._session is None:
+            raise SettingsError("the conversation is not open yet")
+        return self._session
+
+    # --- One turn ---------------------------------------------------------------------------
+
+    async def turn(self, prompt: str) -> None:
+        """Send a prompt and show its answer; Ctrl-C stops it and keeps what came."""
+        await self.session()
+        out = self._writer()
+        task = asyncio.get_running_loop().create_task(self._stream(prompt, out))
+        typing = Typing(
+            self._prompt.app.input,
+            stop=lambda: _stop(task),
+            pause=out.close,
+            resume=lambda: None,
+        )
+        with typing.held(), _sigint(task):
+            await asyncio.wait([task])
+        out.close()
+        turn = self.chat.latest
+        if task.cancelled():
+            if turn is not None:
+                out.show(Done(turn))
+        elif error := task.exception():
+            raise error
+        if turn is not None:
+            self._comment(turn)
+        env.out("")
+
+    async def _stream(self, prompt: str, out: Writer) -> None:
+        async with aclosing(self.chat.send(prompt)) as events:
+            async for event in events:
+                out.show(event)
+
+    def _writer(self) -> Writer:
+        from holychat.screen import Look, writer
+
+        look = Look(
+            color=self._color,
+            terminal=True,
+            reasoning=self.reasoning,
+            quiet=self.wish.quiet,
+            panel=self.settings["ui.panel"],
+            fps=self.settings["ui.fps"],
+        )
+        return writer("live" if env.can_move_cursor(os.environ) else "plain", look)
+
+    def _comment(self, turn: Turn) -> None:
+        """What is to be said of a turn that did not go well."""
+        if turn.failure is None:
+            return
+        session = self._session
+        hint = session.explain(turn.failure, turn.provider, turn.model) if session else ""
+        self.complain(turn.failure.what, hint)
+        self.note("/retry sends it again, /edit changes it first")
+
+    # --- The prompt -------------------------------------------------------------------------
+
+    def _make_prompt(self) -> PromptSession[str]:
+        path = os.path.join(env.home(os.environ, "data"), "inputs.jsonl")
+        prompt: PromptSession[str] = PromptSession(
+            message=[("class:prompt", "› ")],
+            prompt_continuation=[("class:continuation", "· ")],
+            style=Style.from_dict(toolbar.STYLE),
+            color_depth=None if self._color else ColorDepth.DEPTH_1_BIT,
+            multiline=True,
+            vi_mode=self.settings["ui.keys"] == "vi",
+            key_bindings=bindings(self._pastes, lambda: self.multiline, self.hint),
+            completer=SlashCompleter(slash.COMMANDS, self._offers),
+            complete_while_typing=True,
+            reserve_space_for_menu=6,
+            history=InputHistory(path, self._pastes.unfold),
+            auto_suggest=AutoSuggestFromHistory(),
+            bottom_toolbar=self._toolbar,
+            enable_suspend=True,
+            enable_open_in_editor=True,
+            tempfile_suffix=".md",
+            search_ignore_case=True,
+            erase_when_done=False,
+        )
+        prompt.default_buffer.on_text_changed += lambda _: self.hint("")
+        return prompt
+
+    def _toolbar(self) -> FormattedText:
+        chat = self._chat
+        return toolbar.line(
+            chat.provider.name if chat else self._pinned,
+            chat.model if chat else self._named,
+            chat.usage() if chat else Usage(),
+            self._hint,
+            multiline=self.multiline,
+            width=env.width(),
+        )
+
+    def _offers(self, kind: str) -> dict[str, str]:
+        """What completion offers: value -> description."""
+        if kind == "providers":
+            names = self.settings.names()
+            return {name: "" if self.settings.has_key(name) else "no key" for name in names}
+        if kind == "params":
+            return {f"{name}=": "" for name in PARAMS}
+        if kind != "models":
+            return dict.fromkeys(kind.split(), "")
+        if self._session is None or self._chat is None:
+            return {}
+        own = self._session.learned.models(self._chat.provider.name)
+        offers = dict.fromkeys(own, self._chat.provider.name)
+        for name in self.settings.names():
+            if self.settings.has_key(name):
+                for model in self._session.learned.models(name):
+                    offers.setdefault(f"{name}/{model}", name)
+        return offers
+
+
+def _unquoted(text: str) -> str:
+    '''A text in """triple quotes""" without them.'''
+    inner = text.removeprefix('"""').removesuffix('"""')
+    return inner.strip("\n") if len(text) >= 6 and len(text) - len(inner) == 6 else text
+
+
+def _stop(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+
+
+class _sigint:  # noqa: N801 - used like contextlib's own
+    """While an answer streams, a SIGINT from outside stops the answer and not the program."""
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+
+    def __enter__(self) -> None:
+        if sys.platform != "win32":
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _stop, self._task)
+
+    def __exit__(self, *_: object) -> None:
+        if sys.platform != "win32":
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)

@@ -1,0 +1,233 @@
+"""The slash commands: one decorated function each, which also feeds help and completion.
+
+Owns what they do to a conversation. Adding a command is one function here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from holychat.core.choose import nearest
+from holychat.core.codeblocks import code_blocks
+from holychat.core.failure import UsageError
+from holychat.core.provider import DEMO
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from holychat.commands.repl.loop import Repl
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`takes` names what completion offers after it: models, providers, params, or words."""
+
+    name: str
+    usage: str
+    help: str
+    run: Callable[[Repl, str], Awaitable[None] | None]
+    takes: str = ""
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def command(usage: str = "", takes: str = "", name: str = "") -> Callable[[Any], Any]:
+    """Register a function as `/its_name`; the first line of its docstring is its help."""
+
+    def register(function: Callable[[Repl, str], Awaitable[None] | None]) -> Any:
+        called = name or function.__name__.rstrip("_")
+        text = (function.__doc__ or "").strip().split("\n")[0].rstrip(".")
+        COMMANDS[called] = Command(called, usage, text, function, takes)
+        return function
+
+    return register
+
+
+async def dispatch(repl: Repl, line: str) -> None:
+    """Run one slash command line. Raises HolychatError, which the loop shows."""
+    word, _, rest = line[1:].partition(" ")
+    found = COMMANDS.get(word.lower())
+    if found is None:
+        near = nearest(word.lower(), list(COMMANDS), 1)
+        known = f"Did you mean /{near[0]}? " if near else ""
+        raise UsageError(
+            f"there is no /{word}", f"{known}/help lists all. A blank in front sends it as text."
+        )
+    done = found.run(repl, rest.strip())
+    if inspect.isawaitable(done):
+        await done
+
+
+@command()
+def help_(repl: Repl, _: str) -> None:
+    """This list."""
+    width = max(len(f"/{c.name} {c.usage}") for c in COMMANDS.values())
+    for c in COMMANDS.values():
+        repl.say(f"  {f'/{c.name} {c.usage}':<{width}}  {c.help}")
+    repl.say("")
+    repl.say('  Enter sends. Esc Enter, Ctrl-J, a trailing \\ or an open """ add a line.')
+    repl.say("  Ctrl-C stops an answer and keeps what came. Ctrl-R searches what you typed.")
+    repl.say("  Ctrl-X Ctrl-E opens $EDITOR. clear starts afresh, quit or Ctrl-D leaves.")
+
+
+@command("[NAME]", takes="models")
+async def model(repl: Repl, name: str) -> None:
+    """Show the models, or switch to one; the conversation goes on."""
+    session = await repl.session()
+    if not name:
+        ids = await session.models(repl.chat.provider)
+        for known in ids[:40]:
+            repl.say(f"{'›' if known == repl.chat.model else ' '} {known}")
+        if len(ids) > 40:
+            repl.say(f"  … {len(ids) - 40} more; Tab after /model searches them")
+        return
+    # A bare name means a model of this provider; PROVIDER/NAME changes both.
+    pinned = "" if "/" in name or name in repl.settings.aliases else repl.chat.provider.name
+    repl.chat.provider, repl.chat.model = await session.choose(name, pinned)
+    repl.note(f"now {repl.chat.model} on {repl.chat.provider.name}")
+
+
+@command("[NAME]", takes="providers")
+async def provider(repl: Repl, name: str) -> None:
+    """Show the providers, or switch to one; the conversation goes on."""
+    if not name:
+        for known in repl.settings.names():
+            mark = "›" if known == repl.chat.provider.name else " "
+            state = "" if repl.settings.has_key(known) else "  (no key)"
+            repl.say(f"{mark} {known}{state}")
+        return
+    session = await repl.session()
+    repl.chat.provider, repl.chat.model = await session.choose("", name)
+    repl.note(f"now {repl.chat.model} on {repl.chat.provider.name}")
+    if name == DEMO:
+        repl.note("the demo is a script, no model")
+
+
+@command("[TEXT]")
+def system(repl: Repl, text: str) -> None:
+    """Show or set the system prompt; /system - removes it."""
+    if text:
+        repl.chat.system = "" if text == "-" else text
+        repl.note("system prompt removed" if text == "-" else "system prompt set")
+    else:
+        repl.say(repl.chat.system or "  (no system prompt)")
+
+
+@command("[KEY=VALUE]", takes="params", name="set")
+def set_(repl: Repl, text: str) -> None:
+    """Show or set a parameter such as temperature; KEY= removes it."""
+    from holychat import settings
+
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals:
+        name, _, value = (part.strip() for part in text.partition(" "))
+    if not name:
+        for key, held in repl.chat.params.items():
+            repl.say(f"  {key} = {held}")
+        if not repl.chat.params:
+            repl.say("  (no parameters set: the provider's defaults hold)")
+    elif not value and not equals:
+        repl.say(f"  {name} = {repl.chat.params.get(name, '(not set)')}")
+    elif not value:
+        repl.chat.params.pop(name, None)
+        repl.note(f"{name} removed")
+    else:
+        repl.chat.params[name] = settings.parsed(f"params.{name}", value)
+        repl.note(f"{name} = {repl.chat.params[name]}")
+
+
+@command()
+async def retry(repl: Repl, _: str) -> None:
+    """Send the last prompt again, in place of its answer."""
+    prompt = repl.chat.take_back()
+    if not prompt:
+        raise UsageError("there is nothing to send again")
+    await repl.turn(prompt)
+
+
+@command()
+def edit(repl: Repl, _: str) -> None:
+    """Take the last exchange back and edit its prompt."""
+    prompt = repl.chat.take_back()
+    if not prompt:
+        raise UsageError("there is nothing to edit")
+    repl.default = prompt
+
+
+@command()
+def undo(repl: Repl, _: str) -> None:
+    """Take the last exchange back."""
+    prompt = repl.chat.take_back()
+    if not prompt:
+        raise UsageError("there is nothing to take back")
+    repl.note(f"taken back: {prompt}")
+
+
+@command("[N]")
+def copy(repl: Repl, number: str) -> None:
+    """Copy the last answer, or its code block number N."""
+    from holychat.screen import clipboard
+
+    last = repl.chat.last
+    if last is None:
+        raise UsageError("there is no answer to copy yet")
+    text, what = last.text, "the answer"
+    if number:
+        blocks = code_blocks(last.text)
+        if not number.isdecimal() or not 1 <= int(number) <= len(blocks):
+            raise UsageError(f"the answer has {len(blocks)} code blocks, and {number} is none")
+        text, what = blocks[int(number) - 1].code, f"code block {number}"
+    try:
+        repl.note(f"copied {what} {clipboard.copy(text, os.environ)}")
+    except OSError as error:
+        raise UsageError(f"nothing was copied: {error}") from error
+
+
+@command()
+def tokens(repl: Repl, _: str) -> None:
+    """Tokens of this conversation so far."""
+    from holychat.screen.words import tokens as count
+
+    asked = len(repl.chat.exchanges)
+    repl.say(f"  {asked} {'exchange' if asked == 1 else 'exchanges'}: {count(repl.chat.usage())}")
+
+
+@command("[show|hide]", takes="show hide")
+def reasoning(repl: Repl, word: str) -> None:
+    """Show or hide the model's reasoning."""
+    if word not in ("", "show", "hide"):
+        raise UsageError(f"/reasoning takes show or hide, not {word}")
+    repl.reasoning = word == "show" if word else not repl.reasoning
+    repl.note(f"reasoning is {'shown' if repl.reasoning else 'hidden'}")
+
+
+@command("[on|off]", takes="on off")
+def multiline(repl: Repl, word: str) -> None:
+    """Enter adds a line and Esc Enter sends, or the other way round."""
+    if word not in ("", "on", "off"):
+        raise UsageError(f"/multiline takes on or off, not {word}")
+    repl.multiline = word == "on" if word else not repl.multiline
+    repl.note("Enter adds a line, Esc Enter sends" if repl.multiline else "Enter sends")
+
+
+@command()
+def clear(repl: Repl, _: str) -> None:
+    """Start afresh: a new conversation with the same model."""
+    repl.chat.clear()
+    repl.note("a new conversation")
+
+
+@command(name="new")
+def new(repl: Repl, _: str) -> None:
+    """The same as /clear."""
+    clear(repl, "")
+
+
+@command()
+def quit_(repl: Repl, _: str) -> None:
+    """Leave; Ctrl-D does too."""
+    repl.leaving = True
