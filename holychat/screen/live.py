@@ -101,10 +101,12 @@ class LiveWriter:
             self._finish(event.turn)
 
     def close(self) -> None:
-        """Leave no half-painted panel behind; what came was or is printed by Done."""
+        """Take the panel off the screen; Done prints what came, a next delta paints it again."""
         self._stop()
 
     def _add(self, delta: Delta) -> None:
+        if self._live is None:
+            self._start()
         if delta.reasoning and not self._texts:
             self._thoughts.append(delta.reasoning)
             self._thought_for = time.monotonic() - self._begun

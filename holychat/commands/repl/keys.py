@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prompt_toolkit.filters import completion_is_selected
 from prompt_toolkit.input.typeahead import store_typeahead
@@ -113,8 +113,8 @@ def _take_completion(event: KeyPressEvent) -> None:
 class Typing:
     """The keyboard while an answer streams.
 
-    Ctrl-C calls `stop`, Ctrl-Z suspends the process (`pause` and `resume` take the panel off the
-    screen and put it back); every other key waits for the next prompt.
+    Ctrl-C calls `stop`, Ctrl-Z suspends the process (`pause` takes the panel off the screen, the
+    next token puts it back); every other key waits for the next prompt.
     """
 
     def __init__(
@@ -122,14 +122,11 @@ class Typing:
         source: Input,
         stop: Callable[[], None],
         pause: Callable[[], None],
-        resume: Callable[[], None],
     ) -> None:
         self._source = source
         self._stop = stop
         self._pause = pause
-        self._resume = resume
         self._kept: list[KeyPress] = []
-        self._raw: Any = None
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -162,7 +159,6 @@ class Typing:
         with self._source.cooked_mode():
             os.kill(0, signal.SIGTSTP)  # the whole job, as the terminal itself would
         self._bracketed(on=True)
-        self._resume()
 
     @staticmethod
     def _bracketed(*, on: bool) -> None:

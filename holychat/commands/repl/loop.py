@@ -74,6 +74,7 @@ class Repl:
         self._session: Session | None = None
         self._chat: Chat | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._keyless = False  # the demo, for want of a key
         self._pinned, self._named = self._first_choice()
         self._prompt = self._make_prompt()
 
@@ -83,16 +84,15 @@ class Repl:
         Without any key, and none chosen by hand, it is the demo.
         """
         settings, wish = self.settings, self.wish
-        named, _ = split(wish.model, settings.names(), settings.aliases, bool(wish.provider))
+        named, model = split(wish.model, settings.names(), settings.aliases, bool(wish.provider))
         name = wish.provider or named or settings.active()
         if settings.has_key(name):
-            model = wish.model if wish.model and not named else ""
-            provider = settings.provider(name)
-            return name, model or provider.model or "…"
+            return name, model or settings["model"] or settings.provider(name).model or "…"
         if wish.provider or named or settings["provider"]:
             from holychat.engine.session import missing_key
 
             raise missing_key(settings, name)
+        self._keyless = True
         return DEMO, settings.provider(DEMO).model
 
     @property
@@ -144,7 +144,7 @@ class Repl:
 
     def _greet(self) -> None:
         self.note(f"holychat · {self._named} on {self._pinned} · /help for commands")
-        if self._pinned == DEMO and self.wish.provider != DEMO:
+        if self._keyless:
             for line in NO_KEY:
                 env.out(line)
         for notice in () if self.wish.quiet else self.settings.notices:
@@ -188,10 +188,8 @@ class Repl:
         await asyncio.to_thread(import_module, "holychat.screen.live")
         session: Session = module.Session(self.settings, os.environ, self.wish.timeout)
         self._session = session
-        demo = self._pinned == DEMO
-        pinned = DEMO if demo else self.wish.provider
-        wanted = "" if demo and not self.wish.provider else self.wish.model
-        provider, model = await session.choose(wanted, pinned)
+        wanted, pinned = self.wish.model, self.wish.provider
+        provider, model = await session.choose(*(("", DEMO) if self._keyless else (wanted, pinned)))
         self._chat = session.chat(provider, model)
         self._chat.params.update(self.wish.params)
         session.client.warm(provider)
@@ -213,12 +211,7 @@ class Repl:
         await self.session()
         out = self._writer()
         task = asyncio.get_running_loop().create_task(self._stream(prompt, out))
-        typing = Typing(
-            self._prompt.app.input,
-            stop=lambda: _stop(task),
-            pause=out.close,
-            resume=lambda: None,
-        )
+        typing = Typing(self._prompt.app.input, stop=lambda: _stop(task), pause=out.close)
         with typing.held(), _sigint(task):
             await asyncio.wait([task])
         out.close()
