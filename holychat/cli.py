@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,7 @@ from holychat.core.failure import Failure, HolychatError, SettingsError, UsageEr
 from holychat.exits import Exit
 
 if TYPE_CHECKING:
-    from holychat.commands.ask import Wish
+    from holychat.core.wish import Wish
     from holychat.settings import Settings
 
 # --- Options that several commands share ----------------------------------------------------------
@@ -47,12 +47,16 @@ class Group(typer.core.TyperGroup):
     """`holychat "two words"` is `ask`: an argument with white space cannot be a command."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and (args[0] == "-" or any(c.isspace() for c in args[0])):
+        if args and ctx.parent is None and _is_prompt(args[0]):
             args = ["ask", *args]
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Click's form
         return list(self.commands)  # in the order of this file: what is used most comes first
+
+
+def _is_prompt(argument: str) -> bool:
+    return argument == "-" or any(c.isspace() for c in argument)
 
 
 app = typer.Typer(
@@ -93,7 +97,8 @@ def root(
     if version:
         env.out(f"holychat {__version__}")
         raise typer.Exit(0)
-    _debug_to(debug)
+    env.debug_to(debug)
+    _no_color(no_color)
     shared = {
         "model": model,
         "provider": provider,
@@ -151,6 +156,10 @@ def ask(
         "no_color": no_color,
     }
     shared = {name: value or ctx.obj[name] for name, value in own.items()}
+    shared["option"] = [*ctx.obj["option"], *option]
+    if system is not None:  # an empty one is a wish too: none, whatever the settings say
+        shared["system"] = system
+    _no_color(no_color)
     form = _form(json, jsonl, raw)
     words = " ".join(prompt) if prompt else None
     raise typer.Exit(_ask(shared, words, form=form, stream=not no_stream, no_stdin=no_stdin))
@@ -290,6 +299,12 @@ def config_edit() -> None:
 # --- From options to fronts -----------------------------------------------------------------------
 
 
+def _no_color(wanted: bool) -> None:
+    """The flag as the variable, which every writer on both streams knows."""
+    if wanted:
+        os.environ["NO_COLOR"] = "1"
+
+
 def _load(shared: dict[str, Any]) -> Settings:
     """The settings, with the flags that are settings too."""
     from holychat import settings
@@ -313,7 +328,7 @@ def _loaded_or_path() -> Settings | Path:
 
 
 def _wish(shared: dict[str, Any], **more: Any) -> Wish:
-    from holychat.commands.ask import Wish
+    from holychat.core.wish import Wish
 
     return Wish(
         model=shared["model"],
@@ -367,26 +382,39 @@ def _params(pairs: list[str]) -> dict[str, Any]:
     return params
 
 
+def _asked(arguments: list[str]) -> typer.Typer:
+    """The app with the command that is asked for, or with all where the first argument is none.
+
+    typer builds every option of every command before it looks at the arguments, 4 ms for all.
+    """
+    first = arguments[0] if arguments else ""
+    name = "ask" if _is_prompt(first) else first
+    part = copy(app)
+    part.registered_commands = [
+        info for info in app.registered_commands if getattr(info.callback, "__name__", "") == name
+    ]
+    part.registered_groups = [info for info in app.registered_groups if info.name == name]
+    return part if part.registered_commands or part.registered_groups else app
+
+
 # --- The one place where an error becomes an exit code --------------------------------------------
 
-_debug_file: Path | None = None
-
-
-def _debug_to(path: Path | None) -> None:
-    global _debug_file
-    _debug_file = path or _debug_file
+SIGINT_BY_TYPER = 130  # what it makes of a KeyboardInterrupt; nothing of ours returns that
 
 
 def run(arguments: list[str]) -> int:
     """Run the command line; returns the exit code, or ends by the signal that ended the command."""
     try:
-        code = app(args=arguments, prog_name="holychat", standalone_mode=False)
-        return int(code or 0)
-    except typer.Exit as leaving:
-        return int(leaving.exit_code)
+        front = _asked(arguments)
+        code = int(front(args=arguments, prog_name="holychat", standalone_mode=False) or 0)
+        if code == SIGINT_BY_TYPER:
+            env.end_by(signal.SIGINT)
+        return code
     except (KeyboardInterrupt, typer.Abort):
-        _end_by_sigint()
-    except env.ReaderLeft:
+        env.end_by(signal.SIGINT)
+    except env.Terminated:
+        env.end_by(signal.SIGTERM)
+    except (env.ReaderLeft, SystemExit):  # typer's own output has no other words for EPIPE
         return Exit.PIPE
     except env.OutputFailed as error:
         env.err(f"holychat: the output cannot be written: {error}")
@@ -395,11 +423,10 @@ def run(arguments: list[str]) -> int:
         env.err(f"holychat: {error.what}")
         if error.hint:
             env.err(f"  {error.hint}")
-        _trace()
+        env.trace(error)
         return _code(error)
     except Exception as error:  # noqa: BLE001 - the last resort, and it says so
         return _unexpected(error)
-    return Exit.OK
 
 
 def _code(error: HolychatError) -> Exit:
@@ -412,29 +439,19 @@ def _unexpected(error: Exception) -> int:
     """typer's own errors (a wrong option) have a message and a code; anything else is our bug."""
     show = getattr(error, "format_message", None)
     if show is not None:
-        context = getattr(error, "ctx", None)
+        context, message = getattr(error, "ctx", None), show()
+        if message.startswith("Usage:"):  # a group without a command: the help is the message
+            env.err(message)
+            return Exit.USAGE
         if context is not None:
             env.err(context.get_usage())
-        env.err(f"holychat: {show()}")
+        env.err(f"holychat: {message}")
         return Exit.USAGE
-    _trace()
+    env.trace(error)
+    if isinstance(error, OSError):  # the machine, and not a bug: a full disk, a missing folder
+        env.err(f"holychat: {error}")
+        return Exit.INTERNAL
     kind = type(error).__name__
     env.err(f"holychat: something went wrong inside ({kind}: {error})")
     env.err("  This is a bug. Run it again with --debug FILE and report what FILE holds.")
     return Exit.INTERNAL
-
-
-def _trace() -> None:
-    if _debug_file is not None:
-        import traceback
-
-        with _debug_file.open("a", encoding="utf-8") as file:
-            traceback.print_exc(file=file)
-
-
-def _end_by_sigint() -> None:
-    """End by the signal itself, so that a shell loop around us stops too."""
-    if sys.platform == "win32":
-        os._exit(130)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGINT)

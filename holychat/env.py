@@ -7,15 +7,20 @@ reader that left is an event of its own, not an error. Must not know a provider 
 
 from __future__ import annotations
 
+import errno
 import os
 import select
+import signal
 import sys
 from typing import TYPE_CHECKING
 
+from holychat.core.failure import UsageError
 from holychat.core.sanitize import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
+    from typing import NoReturn
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
@@ -26,6 +31,31 @@ class ReaderLeft(Exception):  # noqa: N818 - an event, not an error
 
 class OutputFailed(Exception):  # noqa: N818 - as above
     """stdout cannot be written: a full disk, a closed descriptor."""
+
+
+class Terminated(Exception):  # noqa: N818 - as above
+    """SIGTERM came (`timeout`, a supervisor), and what came until then has been kept."""
+
+
+def fill_closed() -> None:
+    """Give a closed stdin, stdout or stderr (`>&-`) something that fails when it is used.
+
+    Else the next socket would get its number, and the answer would be written into it. The wrong
+    direction on purpose, as GNU's programs do: whoever closed a stream meant nobody to read it.
+    """
+    for stream, way in ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_RDONLY)):
+        try:
+            os.fstat(stream)
+        except OSError:
+            os.open(os.devnull, way)  # gets the lowest number that is free: this one
+
+
+def end_by(number: signal.Signals) -> NoReturn:
+    """End by the signal itself, so that a shell loop around us stops too."""
+    if sys.platform != "win32":
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(128 + number)  # Windows; or another thread is about to get it
 
 
 def is_terminal(stream: int) -> bool:
@@ -50,22 +80,35 @@ def colour(stream: int, environ: Mapping[str, str], no_color: bool = False) -> b
     return is_terminal(stream) and environ.get("TERM", "dumb") not in ("", "dumb")
 
 
+_writing = False
+
+
 def write(data: bytes, stream: int = STDOUT) -> None:
     """Write all of `data` now. Raises ReaderLeft or OutputFailed.
 
     Straight to the descriptor: a token is useful when it is out, and Python's buffers would also
     repeat a failed write at exit. A descriptor that somebody made non-blocking is waited for.
     """
+    global _writing
     view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(stream, view) :]
-        except BlockingIOError:
-            select.select([], [stream], [])
-        except BrokenPipeError as error:
-            raise ReaderLeft from error
-        except OSError as error:
-            raise OutputFailed(error.strerror or str(error)) from error
+    _writing = True
+    try:
+        while view:
+            try:
+                view = view[os.write(stream, view) :]
+            except BlockingIOError:
+                select.select([], [stream], [])
+    except BrokenPipeError as error:
+        raise ReaderLeft from error
+    except OSError as error:
+        raise OutputFailed(error.strerror or str(error)) from error
+    finally:
+        _writing = False
+
+
+def writing() -> bool:
+    """Whether a write is going on: for a signal handler, since a full pipe holds everything up."""
+    return _writing
 
 
 def out(text: str = "") -> None:
@@ -85,6 +128,28 @@ def err(text: str = "", *, dim: bool = False) -> None:
         pass
 
 
+_debug_file: Path | None = None
+
+
+def debug_to(path: Path | None) -> None:
+    """Where `trace` writes; None leaves it as it was."""
+    global _debug_file
+    _debug_file = path or _debug_file
+
+
+def trace(error: BaseException) -> None:
+    """Append the traceback to the file of --debug, if there is one. Never raises."""
+    if _debug_file is None:
+        return
+    import traceback
+
+    try:
+        with _debug_file.open("a", encoding="utf-8", errors="replace") as file:
+            traceback.print_exception(error, file=file)
+    except OSError as problem:
+        err(f"holychat: nothing is written to {_debug_file}: {problem.strerror}")
+
+
 def width(default: int = 80) -> int:
     """Columns of the terminal; COLUMNS wins, as everywhere."""
     if os.environ.get("COLUMNS", "").isdigit():
@@ -102,6 +167,7 @@ def piped_input(patience: float | None) -> str | None:
 
     `patience`: seconds to wait for the first byte, None for as long as it takes. An inherited pipe
     that nobody writes to must not hang the program; once a byte came it is read to the end.
+    Raises UsageError for a stdin that cannot be read.
     """
     if is_terminal(STDIN):
         return None
@@ -109,15 +175,28 @@ def piped_input(patience: float | None) -> str | None:
         if patience is not None and sys.platform != "win32":
             ready, _, _ = select.select([STDIN], [], [], patience)
             if not ready:
-                err("holychat: nothing came on stdin for 1 s, going on (--no-stdin says so)")
+                err(f"holychat: nothing came on stdin for {patience:g} s, going on without it")
+                err("  (--no-stdin does not wait)")
                 return None
-        parts: list[bytes] = []
-        while part := os.read(STDIN, 1 << 16):
-            parts.append(part)
-    except OSError:
-        return None  # closed, as cron and some supervisors do
-    text = b"".join(parts).decode("utf-8", "replace")
-    return text.removeprefix("\ufeff")
+        data = _read_all()
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            return None  # closed, as cron and some supervisors do
+        raise UsageError(f"stdin cannot be read: {error.strerror}") from error
+    return data.decode("utf-8", "replace").removeprefix("\ufeff")
+
+
+def _read_all() -> bytes:
+    parts: list[bytes] = []
+    while True:
+        try:
+            part = os.read(STDIN, 1 << 16)
+        except BlockingIOError:  # another owner of the pipe made it so
+            select.select([STDIN], [], [])
+            continue
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
 
 
 def home(environ: Mapping[str, str], kind: str) -> str:

@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+from holychat.core.failure import Failure, Kind
+
 
 class Exit(IntEnum):
     """What the process says to the shell."""
@@ -13,3 +15,8 @@ class Exit(IntEnum):
     PROVIDERS = 4  # every provider failed, nothing came
     CUT = 5  # the answer is not complete; what came was printed
     PIPE = 141  # the reader of our output left: 128 + SIGPIPE, as shells count it
+
+
+def of_failure(failure: Failure) -> Exit:
+    """The code of a failure with nothing to show for it."""
+    return Exit.SETTINGS if failure.kind is Kind.AUTH else Exit.PROVIDERS

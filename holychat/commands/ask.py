@@ -8,42 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import stat
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from holychat import env
-from holychat.core.chat import Done
-from holychat.core.failure import Failure, Kind, UsageError
+from holychat.core.chat import Done, Finish, Turn
+from holychat.core.failure import Failure, UsageError
 from holychat.engine.session import Session
-from holychat.exits import Exit
+from holychat.exits import Exit, of_failure
 from holychat.screen import Look, writer
 from holychat.screen.words import ending, summary
 
 if TYPE_CHECKING:
-    from holychat.core.chat import Turn
+    from holychat.core.wish import Wish
+    from holychat.engine.conversation import Chat
     from holychat.screen import Writer
     from holychat.settings import Settings
 
 PATIENCE = 1.0  # seconds for the first byte of an inherited stdin, where there is a prompt too
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What the command line asked for. `form` is a WRITERS name, empty to decide by the streams."""
-
-    prompt: str | None = None
-    model: str = ""
-    provider: str = ""
-    form: str = ""
-    params: dict[str, Any] = field(default_factory=dict)
-    stream: bool = True
-    quiet: bool = False
-    no_color: bool = False
-    no_stdin: bool = False
-    reasoning: str = ""  # "show", "hide", or the setting
-    timeout: float | None = None
 
 
 def run(settings: Settings, wish: Wish) -> Exit:
@@ -53,8 +37,8 @@ def run(settings: Settings, wish: Wish) -> Exit:
         for notice in settings.notices:
             env.err(f"holychat: {notice}", dim=True)
     try:
-        with asyncio.Runner() as runner:
-            return runner.run(_ask(settings, wish, prompt))
+        # Not closed: that waits for a name that is being looked up in a thread, and we end anyway.
+        return asyncio.Runner().run(_ask(settings, wish, prompt))
     except env.ReaderLeft:
         return Exit.PIPE
     except env.OutputFailed as error:
@@ -88,25 +72,27 @@ def form(wish: Wish) -> str:
 
 async def _ask(settings: Settings, wish: Wish, prompt: str) -> Exit:
     session = Session(settings, os.environ, wish.timeout)
+    out = writer(form(wish), _look(settings, wish))
+    chat: Chat | None = None
+    ends = _watch()
     try:
         provider, model = await session.choose(wish.model, wish.provider)
-    except Failure as failure:
-        return _failed(failure, failure.hint)
-    chat = session.chat(provider, model)
-    chat.params.update(wish.params)
-    chat.stream = wish.stream
-    out = writer(form(wish), _look(settings, wish))
-    task = asyncio.current_task()
-    left = _watch_reader(task)
-    try:
+        chat = session.chat(provider, model)
+        chat.params.update(wish.params)
+        chat.stream = wish.stream
         async with aclosing(chat.send(prompt)) as events:
             async for event in events:
                 out.show(event)
     except asyncio.CancelledError:
-        if left:
-            raise env.ReaderLeft from None
-        _interrupted(out, chat.latest)
+        if not ends or isinstance(ends[0], env.Terminated):
+            _interrupted(out, chat.latest if chat else None)
+        if ends:
+            raise ends[0] from None
         raise
+    except Failure as failure:  # a server that was asked for its models; nobody was sent anything
+        name = wish.provider or settings.active()
+        out.show(Done(Turn("", "", Finish.FAILED, name, wish.model, failure=failure)))
+        return _failed(failure, failure.hint)
     finally:
         out.close()
     turn = chat.latest
@@ -129,26 +115,37 @@ def _look(settings: Settings, wish: Wish) -> Look:
     )
 
 
-def _watch_reader(task: asyncio.Task[Any] | None) -> list[bool]:
-    """Cancel the task when the reader of our pipe leaves, also while nothing is being written.
+def _watch() -> list[Exception]:
+    """Cancel the current task when the reader of our pipe leaves, and on SIGTERM.
 
-    Returns a list that is not empty once that happened. The write end of a pipe becomes readable
-    when its reader closes; other kinds of stdout are told by the next write.
+    Returns a list that then holds what happened. SIGINT is asyncio.Runner's.
     """
-    left: list[bool] = []
+    ends: list[Exception] = []
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    if task is None:  # cannot be: a coroutine that runs is in one
+        return ends
+
+    def gone() -> None:
+        loop.remove_reader(env.STDOUT)
+        ends.append(env.ReaderLeft())
+        task.cancel()
+
+    def terminated(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the second one ends us on the spot,
+        if env.writing():  # and the first, where we wait for a reader that does not read
+            env.end_by(signal.SIGTERM)
+        ends.append(env.Terminated())
+        loop.call_soon_threadsafe(task.cancel)
+
+    signal.signal(signal.SIGTERM, terminated)
     try:
-        if task is None or not stat.S_ISFIFO(os.fstat(env.STDOUT).st_mode):
-            return left
-
-        def gone() -> None:
-            asyncio.get_running_loop().remove_reader(env.STDOUT)
-            left.append(True)
-            task.cancel()
-
-        asyncio.get_running_loop().add_reader(env.STDOUT, gone)
+        # The write end of a pipe becomes readable when its reader closes, also while nothing is
+        # being written; other kinds of stdout are told by the next write.
+        if stat.S_ISFIFO(os.fstat(env.STDOUT).st_mode):
+            loop.add_reader(env.STDOUT, gone)
     except (OSError, NotImplementedError):  # closed; Windows
         pass
-    return left
+    return ends
 
 
 def _interrupted(out: Writer, turn: Turn | None) -> None:
@@ -175,6 +172,7 @@ def _report(session: Session, wish: Wish, turn: Turn) -> Exit:
 
 
 def _failed(failure: Failure, hint: str, *, cut: bool = False) -> Exit:
+    env.trace(failure)
     env.err(f"holychat: {failure.what}")
     if cut:
         env.err("  The answer is cut off; what came was printed.")
@@ -182,4 +180,4 @@ def _failed(failure: Failure, hint: str, *, cut: bool = False) -> Exit:
         env.err(f"  {hint}")
     if cut:
         return Exit.CUT
-    return Exit.SETTINGS if failure.kind is Kind.AUTH else Exit.PROVIDERS
+    return of_failure(failure)

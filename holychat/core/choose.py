@@ -19,7 +19,7 @@ def split(
     """(provider, model) of `wanted`; either may be empty.
 
     `provider/model` counts only where the part before the first slash is a provider and none is
-    pinned by -p: OpenRouter's own ids have slashes. A bare provider name means its default model.
+    pinned by -p: OpenRouter's own ids have slashes. `provider/` alone means its default model.
     """
     wanted = aliases.get(wanted, wanted)
     head, slash, tail = wanted.partition("/")

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+CR = 13
+
 
 class Event(NamedTuple):
     """`data` is the joined data lines; `name` the `event:` field, empty where there was none."""
@@ -51,7 +53,7 @@ class Decoder:
         self._held = 0  # bytes of its data lines
         self._name = b""
 
-    def feed(self, chunk: bytes) -> list[Event]:  # noqa: C901 - one loop, and the hot one
+    def feed(self, chunk: bytes) -> list[Event]:
         """The events that `chunk` completes. Raises EventTooLong past the bound."""
         if self._after_cr and chunk:
             # A CR at the end of a read ended its line at once; a LF that follows belongs to it.
@@ -63,26 +65,16 @@ class Decoder:
         if self._bom and not self._skip_bom():
             return []
         events: list[Event] = []
-        start = 0
-        lf = buffer.find(b"\n", self._scanned)
-        cr = buffer.find(b"\r", self._scanned)
-        # Each cursor moves only when it was passed: linear also where one of the two never comes.
-        while lf >= 0 or cr >= 0:
-            end = lf if cr < 0 or 0 <= lf < cr else cr
-            if self._held + end - start > self.limit:
-                raise EventTooLong(self.limit, events)
-            self._line(bytes(buffer[start:end]), events)
-            start = end + 1
-            if end == cr:
-                if start == len(buffer):
-                    self._after_cr = True
-                elif start == lf:
-                    start += 1
-                cr = buffer.find(b"\r", start)
-            if 0 <= lf < start:
-                lf = buffer.find(b"\n", start)
-        if start:
-            del buffer[:start]
+        # What was scanned holds no line end: linear also where one never comes.
+        end = 1 + max(buffer.rfind(b"\n", self._scanned), buffer.rfind(b"\r", self._scanned))
+        if end:
+            lines = bytes(buffer[:end]).splitlines()  # of bytes: at LF, CR and CRLF only
+            self._after_cr = buffer[-1] == CR
+            del buffer[:end]
+            for line in lines:
+                if self._held + len(line) > self.limit:
+                    raise EventTooLong(self.limit, events)
+                self._line(line, events)
         self._scanned = len(buffer)
         if self._held + len(buffer) > self.limit:
             raise EventTooLong(self.limit, events)
@@ -134,9 +126,8 @@ class Decoder:
         if data:
             joined = data[0] if len(data) == 1 else b"\n".join(data)
             if joined:
-                events.append(
-                    Event(joined.decode("utf-8", "replace"), name.decode("utf-8", "replace"))
-                )
+                text = joined.decode("utf-8", "replace")
+                events.append(Event(text, name.decode("utf-8", "replace") if name else ""))
             self._data = []
             self._held = 0
         self._name = b""

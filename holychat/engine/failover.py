@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from holychat.core.chat import Attempt
+from holychat.core.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -24,6 +25,24 @@ async def reply(
 ) -> AsyncGenerator[Event, None]:
     """The events of one answer. Raises Failure at the end of the road, after what came."""
     yield Attempt(provider.name, request.model)
-    async with aclosing(client.stream(provider, request)) as deltas:
-        async for delta in deltas:
-            yield delta
+    try:
+        async with aclosing(client.stream(provider, request)) as deltas:
+            async for delta in deltas:
+                yield delta
+    except Failure as failure:
+        keyless(failure, provider)
+        raise
+
+
+SHORTEST = 12  # characters of a key that are worth hiding; fewer are its public prefix
+
+
+def keyless(failure: Failure, provider: Provider) -> None:
+    """Take the key out of a failure's text: some servers quote the one that they refuse.
+
+    Also the beginning of a key, where the text was cut to size in the middle of it.
+    """
+    key, what = provider.key.reveal(), failure.what
+    for length in range(len(key), SHORTEST - 1, -1):
+        what = what.replace(key[:length], provider.key.mask)
+    failure.what, failure.args = what, (what,)

@@ -5,23 +5,26 @@ Owns the way from a name that the user typed to a provider and a model. Every fr
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
 from holychat import env
-from holychat.core.choose import match, nearest, split
-from holychat.core.failure import Failure, Kind, SettingsError, key_variable
-from holychat.core.provider import DEMO
+from holychat.core.choose import match, nearest
+from holychat.core.failure import Failure, Kind
+from holychat.core.provider import Provider
+from holychat.engine.choice import chosen, missing_key
 from holychat.engine.conversation import Chat
+from holychat.engine.failover import keyless
 from holychat.net.client import Client, Timers
 from holychat.store.learned import Learned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from holychat.core.provider import Provider
     from holychat.settings import Settings
 
+LISTING = 5.0  # seconds that a name is worth waiting for its provider's list
 STALE = 24 * 3600.0  # seconds after which a cached model list is fetched again
 
 
@@ -32,7 +35,7 @@ class Session:
         self, settings: Settings, environ: Mapping[str, str], silence: float | None = None
     ) -> None:
         self.settings = settings
-        self.learned = Learned(env.home(environ, "cache"), settings.provider)
+        self.learned = Learned(env.home(environ, "cache"), self._keyless)
         timers = Timers(
             connect=settings["timeouts.connect"],
             headers=silence or settings["timeouts.headers"],
@@ -40,6 +43,14 @@ class Session:
             gap=silence or settings["timeouts.gap"],
         )
         self.client = Client(timers, self.learned.quirks)
+
+    def _keyless(self, name: str) -> Provider:
+        """What is learned from, without its key: fetching one may mean a command to run."""
+        fields = (
+            self.settings.value(f"providers.{name}.{field}") for field in ("base_url", "dialect")
+        )
+        base_url, dialect = (field.value for field in fields)
+        return Provider(name, base_url, dialect=dialect)
 
     async def aclose(self) -> None:
         await self.client.aclose()
@@ -56,27 +67,36 @@ class Session:
         Failure where a server has to be asked for its models and does not answer.
         """
         settings = self.settings
-        named, model = split(wanted, settings.names(), settings.aliases, bool(pinned))
-        name = pinned or named or settings.active()
+        name, model = chosen(settings, self.learned.models, wanted, pinned)
         if not settings.has_key(name):
             raise missing_key(settings, name)
         provider = settings.provider(name)
-        if not wanted and (not pinned or pinned == settings.active()):
-            model = settings["model"]
-            # A configured model may name its provider too, but not against a pinned one.
-            inner, rest = split(model, settings.names(), settings.aliases, bool(pinned))
-            if inner and inner != name:
-                return await self.choose(model)
-            model = rest
-        model = match(model or provider.model, self.learned.models(name))
+        # Only what somebody wrote is completed: a default is an id already.
+        if model and model != provider.model:
+            model = match(model, await self._known(provider))
+        model = model or provider.model
         return provider, model or await self._first_model(provider)
+
+    async def _known(self, provider: Provider) -> list[str]:
+        """The ids to complete a name with; a server that was never asked is asked once."""
+        if self.learned.models_age(provider.name, time.time()) is None:
+            try:
+                async with asyncio.timeout(LISTING):
+                    return await self.models(provider)
+            except (Failure, TimeoutError):
+                return []  # the name goes out as it is
+        return self.learned.models(provider.name)
 
     async def models(self, provider: Provider, refresh: bool = False) -> list[str]:
         """The provider's model ids, from the cache while it is fresh. Raises Failure."""
         age = self.learned.models_age(provider.name, time.time())
         if not refresh and age is not None and age < STALE:
             return self.learned.models(provider.name)
-        ids = await self.client.models(provider)
+        try:
+            ids = await self.client.models(provider)
+        except Failure as failure:
+            keyless(failure, provider)
+            raise
         self.learned.remember_models(provider.name, ids, time.time())
         return ids
 
@@ -93,13 +113,3 @@ class Session:
             if near:
                 return f"Did you mean {' or '.join(near)}? {failure.hint}"
         return failure.hint
-
-
-def missing_key(settings: Settings, name: str) -> SettingsError:
-    """The error of a provider without its key: what to do, also without one."""
-    settings.provider(name)  # an unknown name says so, and which are known
-    return SettingsError(
-        f"there is no key for {name}",
-        f"Set {key_variable(name)}, or run `holychat setup`. "
-        f"`holychat demo` shows the program without one (-p {DEMO}).",
-    )

@@ -6,6 +6,7 @@ The names here are an interface that scripts rely on; add, do not rename.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +51,14 @@ def failure_object(failure: Failure) -> dict[str, Any]:
     }
 
 
+# What JSON lets stand in a string, but a terminal would obey and a reader of lines would split at.
+_ESCAPED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
 def _line(value: dict[str, Any]) -> None:
-    env.write(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+    text = json.dumps(value, ensure_ascii=False)
+    safe = _ESCAPED.sub(lambda hit: f"\\u{ord(hit.group()):04x}", text)
+    env.write(safe.encode("utf-8", "replace") + b"\n")
 
 
 class JsonWriter:

@@ -52,9 +52,7 @@ class Contestant:
         return max(run.memory for run in self.runs)
 
 
-def race(
-    contestants: Sequence[Contestant], rounds: int, env: Mapping[str, str], cwd: Path
-) -> None:
+def race(contestants: Sequence[Contestant], rounds: int, env: Mapping[str, str], cwd: Path) -> None:
     """Let all of them run `rounds` times in turn, after one round that only warms the caches."""
     for contestant in contestants:
         once(contestant, env, cwd)

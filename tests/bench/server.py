@@ -20,6 +20,7 @@ import sys
 import threading
 from collections.abc import Iterable
 
+NOTHING = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 WORDS = (" the", " answer", ",", " a", " word", " like", " others", ".\n", " über", " 好的")
 HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
@@ -72,7 +73,8 @@ def serve(connection: socket.socket, answers: dict[bytes, bytes]) -> None:
                     if found := re.match(rb"content-length: *(\d+)", line, re.IGNORECASE):
                         length = int(found[1])
                 lines.read(length)
-                connection.sendall(answers[request.split(b"/")[1]])
+                name = request.split(b"/")[1] if request.startswith(b"POST") else b""
+                connection.sendall(answers.get(name, NOTHING))
         except OSError:
             pass  # the client has what it wanted
 

@@ -28,7 +28,7 @@ def main(python: str, rounds: int = ROUNDS) -> None:
     show(versions, VERSION_AIM)
 
     text = text_of(1)
-    ask = ["ask", "-m", "m", "hi"]
+    ask = ["ask", "hi"]
     bare = Contestant("bare httpx, one token", [python, BARE], len(text))
     tokens = [
         bare,

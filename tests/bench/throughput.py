@@ -27,7 +27,7 @@ def main(python: str, rounds: int = ROUNDS) -> None:
             contestants = [
                 Contestant("bare httpx, buffered", [python, BARE], size),
                 Contestant("bare httpx, flushed", [python, BARE, "flush"], size),
-                Contestant("holychat ask", [script, "ask", "-m", "m", "hi"]),
+                Contestant("holychat ask", [script, "ask", "hi"]),
             ]
             with home(f"{origin}/{path}/v1") as (env, folder):
                 race(contestants, rounds, env, folder)

@@ -144,7 +144,6 @@ class Typing:
     def _read(self) -> None:
         for press in self._source.read_keys():
             if press.key == Keys.ControlC:
-                self._kept.clear()  # what was typed before a stop was typed in haste
                 self._stop()
             elif press.key == Keys.ControlZ:
                 self._suspend()

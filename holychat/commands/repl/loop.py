@@ -24,17 +24,19 @@ from holychat.commands.repl import slash, toolbar
 from holychat.commands.repl.complete import InputHistory, SlashCompleter
 from holychat.commands.repl.keys import Pastes, Typing, bindings
 from holychat.core.chat import Done, Usage
-from holychat.core.choose import split
 from holychat.core.failure import HolychatError, SettingsError
 from holychat.core.provider import DEMO
 from holychat.core.sanitize import one_line
+from holychat.engine.choice import chosen, missing_key
 from holychat.exits import Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from prompt_toolkit.formatted_text import FormattedText
 
-    from holychat.commands.ask import Wish
     from holychat.core.chat import Turn
+    from holychat.core.wish import Wish
     from holychat.engine.conversation import Chat
     from holychat.engine.session import Session
     from holychat.screen import Writer
@@ -74,6 +76,8 @@ class Repl:
         self._session: Session | None = None
         self._chat: Chat | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None  # what Ctrl-C stops
+        self._answer: asyncio.Task[None] | None = None  # what it stops first
         self._keyless = False  # the demo, for want of a key
         self._pinned, self._named = self._first_choice()
         self._prompt = self._make_prompt()
@@ -84,13 +88,10 @@ class Repl:
         Without any key, and none chosen by hand, it is the demo.
         """
         settings, wish = self.settings, self.wish
-        named, model = split(wish.model, settings.names(), settings.aliases, bool(wish.provider))
-        name = wish.provider or named or settings.active()
+        name, model = chosen(settings, lambda _: (), wish.model, wish.provider)
         if settings.has_key(name):
-            return name, model or settings["model"] or settings.provider(name).model or "…"
-        if wish.provider or named or settings["provider"]:
-            from holychat.engine.session import missing_key
-
+            return name, model or settings.provider(name).model or "…"
+        if wish.provider or wish.model or settings["provider"]:
             raise missing_key(settings, name)
         self._keyless = True
         return DEMO, settings.provider(DEMO).model
@@ -135,9 +136,10 @@ class Repl:
             except EOFError:
                 break
             try:
-                await self._handle(text)
+                await self._guarded(self._handle(text))
             except HolychatError as error:
                 self.complain(error.what, error.hint)
+                env.out("")
         if self._session is not None:
             await self._session.aclose()
         return Exit.OK
@@ -165,6 +167,29 @@ class Repl:
         elif self._session is not None and self._chat is not None:
             self._session.client.warm(self._chat.provider)
 
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work`; Ctrl-C or a SIGINT stops it (or the answer in it), never the program."""
+        task = self._running = asyncio.get_running_loop().create_task(work)
+        # Anew each time: prompt_toolkit leaves a handler that does nothing behind.
+        signals = sys.platform != "win32"
+        if signals:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._stop)
+        try:
+            await asyncio.wait([task])
+        finally:
+            self._running = None
+            if signals:
+                asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+        if task.cancelled():
+            self.note("stopped")
+        else:
+            task.result()
+
+    def _stop(self) -> None:
+        task = self._answer or self._running
+        if task is not None:
+            task.cancel()
+
     async def _handle(self, text: str) -> None:
         line = text.strip()
         if not line:
@@ -175,8 +200,10 @@ class Repl:
         if line.startswith("/") and word.count("/") == 1 and not text.startswith(" "):
             await self.session()
             await slash.dispatch(self, line)
+            env.out("")
         else:
             await self.turn(_unquoted(line))
+            env.out("")
 
     # --- Opening, behind the first prompt ---------------------------------------------------
 
@@ -208,22 +235,27 @@ class Repl:
 
     async def turn(self, prompt: str) -> None:
         """Send a prompt and show its answer; Ctrl-C stops it and keeps what came."""
-        await self.session()
+        try:
+            await self.session()
+        except HolychatError:
+            self.default = prompt  # nothing was sent: it stands in the prompt again
+            raise
         out = self._writer()
-        task = asyncio.get_running_loop().create_task(self._stream(prompt, out))
-        typing = Typing(self._prompt.app.input, stop=lambda: _stop(task), pause=out.close)
-        with typing.held(), _sigint(task):
-            await asyncio.wait([task])
-        out.close()
+        task = self._answer = asyncio.get_running_loop().create_task(self._stream(prompt, out))
+        try:
+            with Typing(self._prompt.app.input, stop=self._stop, pause=out.close).held():
+                await asyncio.wait([task])
+        finally:
+            self._answer = None
+            out.close()
         turn = self.chat.latest
         if task.cancelled():
             if turn is not None:
                 out.show(Done(turn))
-        elif error := task.exception():
-            raise error
+        else:
+            task.result()
         if turn is not None:
             self._comment(turn)
-        env.out("")
 
     async def _stream(self, prompt: str, out: Writer) -> None:
         async with aclosing(self.chat.send(prompt)) as events:
@@ -314,22 +346,3 @@ def _unquoted(text: str) -> str:
     '''A text in """triple quotes""" without them.'''
     inner = text.removeprefix('"""').removesuffix('"""')
     return inner.strip("\n") if len(text) >= 6 and len(text) - len(inner) == 6 else text
-
-
-def _stop(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-
-
-class _sigint:  # noqa: N801 - used like contextlib's own
-    """While an answer streams, a SIGINT from outside stops the answer and not the program."""
-
-    def __init__(self, task: asyncio.Task[Any]) -> None:
-        self._task = task
-
-    def __enter__(self) -> None:
-        if sys.platform != "win32":
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _stop, self._task)
-
-    def __exit__(self, *_: object) -> None:
-        if sys.platform != "win32":
-            asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)

@@ -76,7 +76,7 @@ def help_(repl: Repl, _: str) -> None:
 
 @command("[NAME]", takes="models")
 async def model(repl: Repl, name: str) -> None:
-    """Show the models, or switch to one; the conversation goes on."""
+    """Show the models, or go on with another."""
     session = await repl.session()
     if not name:
         ids = await session.models(repl.chat.provider)
@@ -93,7 +93,7 @@ async def model(repl: Repl, name: str) -> None:
 
 @command("[NAME]", takes="providers")
 async def provider(repl: Repl, name: str) -> None:
-    """Show the providers, or switch to one; the conversation goes on."""
+    """Show the providers, or go on with another."""
     if not name:
         for known in repl.settings.names():
             mark = "›" if known == repl.chat.provider.name else " "
@@ -119,7 +119,7 @@ def system(repl: Repl, text: str) -> None:
 
 @command("[KEY=VALUE]", takes="params", name="set")
 def set_(repl: Repl, text: str) -> None:
-    """Show or set a parameter such as temperature; KEY= removes it."""
+    """Show or set temperature and the like; KEY= removes."""
     from holychat import settings
 
     name, equals, value = (part.strip() for part in text.partition("="))
@@ -207,7 +207,7 @@ def reasoning(repl: Repl, word: str) -> None:
 
 @command("[on|off]", takes="on off")
 def multiline(repl: Repl, word: str) -> None:
-    """Enter adds a line and Esc Enter sends, or the other way round."""
+    """Enter adds a line, Esc Enter sends; and back."""
     if word not in ("", "on", "off"):
         raise UsageError(f"/multiline takes on or off, not {word}")
     repl.multiline = word == "on" if word else not repl.multiline

@@ -1,0 +1,114 @@
+"""`holychat providers`: the list against real settings, its looks at 80 columns."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from holychat import settings as rules
+from holychat.commands import providers
+from holychat.exits import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from holychat.settings import Settings
+
+    Load = Callable[..., Settings]
+
+KEY = "hs-0123456789abcdef"
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    def load(text: str = "", environ: Mapping[str, str] | None = None) -> Settings:
+        path = tmp_path / "config.toml"
+        path.write_text(text)
+        path.chmod(0o600)
+        return rules.load(environ=environ or {}, cwd=tmp_path, path=path)
+
+    return load
+
+
+def rows(settings: Settings) -> list[dict[str, Any]]:
+    return [providers._row(settings, name, settings.active()) for name in settings.names()]
+
+
+def test_names_keys_models_and_addresses_are_aligned(
+    load: Load, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = '[providers.groq]\nkey_command = "pass show groq"\n'
+    settings = load(text, {"HOLYSHEEP_API_KEY": KEY, "OPENAI_API_KEY": "sk-000011112222"})
+    assert providers.run(settings, json=False) is Exit.OK
+    out, err = capfd.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert [line[2:].split()[0] for line in lines] == settings.names()
+    assert lines[0].split() == [
+        "*", "holysheep", "…cdef", "environment", "deepseek-chat", "api.holysheep.ai/v1",
+    ]  # fmt: skip
+    assert sum(line.startswith("*") for line in lines) == 1
+    assert "key_command config.toml:2" in out
+    assert "no key" in lines[1]
+    assert lines[8].split()[:4] == ["ollama", "needs", "none", "-"]
+    at = lines[0].index("api.holysheep.ai")
+    assert all(line[at - 2 : at] == "  " and line[at] != " " for line in lines)
+    assert KEY not in out
+
+
+def test_it_fits_eighty_columns_whatever_is_in_it(load: Load) -> None:
+    far = "a" * 70
+    text = f'[providers.{"n" * 40}]\nbase_url = "http://{far}/v1"\nmodel = "{"m" * 90}"\n'
+    text += f'api_key = "{KEY}"\n'
+    lines = providers.table(rows(load(text)), 80)
+    assert max(map(len, lines)) <= 80
+    assert "…" in lines[-1]
+    assert max(map(len, providers.table(rows(load(text))))) > 200
+
+
+def test_an_address_keeps_http_where_it_says_something(load: Load) -> None:
+    text = '[providers.box]\nbase_url = "http://box.lan/v1"\n'
+    lines = providers.table(rows(load(text)))
+    assert "http://box.lan/v1" in lines[-1]
+    assert "127.0.0.1:11434/v1" in lines[8]
+    assert "http://127" not in lines[8]
+
+
+def test_a_model_for_all_is_that_of_the_active_one(load: Load) -> None:
+    got = {row["name"]: row["model"] for row in rows(load('provider = "groq"\nmodel = "x"\n'))}
+    assert (got["groq"], got["holysheep"], got["ollama"]) == ("x", "deepseek-chat", "")
+
+
+def test_json(load: Load, capfd: pytest.CaptureFixture[str]) -> None:
+    providers.run(load("", {"HOLYSHEEP_API_KEY": KEY}), json=True)
+    out = capfd.readouterr().out
+    assert json.loads(out)[0] == {
+        "name": "holysheep",
+        "active": True,
+        "key": "…cdef",
+        "key_source": "environment HOLYSHEEP_API_KEY",
+        "usable": True,
+        "model": "deepseek-chat",
+        "base_url": "https://api.holysheep.ai/v1",
+    }
+    assert KEY not in out
+
+
+def test_an_active_one_without_a_key_says_so(load: Load, capfd: pytest.CaptureFixture[str]) -> None:
+    providers.run(load(), json=False)
+    assert capfd.readouterr().err == (
+        "· holysheep is asked by default and has no key: `holychat setup`\n"
+    )
+
+
+def test_a_choice_that_is_unknown_does_not_hide_the_list(
+    load: Load, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert providers.run(load('provider = "opnai"\n'), json=False) is Exit.OK
+    out, err = capfd.readouterr()
+    assert 'there is no provider "opnai"; did you mean "openai"?' in err
+    assert "openai" in out
+    assert "*" not in out

@@ -1,0 +1,432 @@
+"""The chat on a real pty, typed by keys and read by a terminal emulator."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.provider import Cut, Gate, Provider, Wait, answer, chunk, error, on_loop
+from tests.terminal import Terminal
+
+GOLDEN = Path(__file__).parent / "golden"
+KEY = "hs-test-0123456789abcdef"
+PROMPT = "›"
+
+
+def to(server: Provider, **more: str) -> dict[str, str]:
+    """The environment that makes the server the default provider."""
+    return {"HOLYSHEEP_BASE_URL": server.base_url, "HOLYSHEEP_API_KEY": KEY, **more}
+
+
+def golden(name: str, rows: list[str]) -> None:
+    """Compare with the file; GOLDEN=write writes it anew, for a person to look at."""
+    path = GOLDEN / f"{name}.txt"
+    text = "\n".join(rows) + "\n"
+    if os.environ.get("GOLDEN") == "write":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(80, 24), (120, 40)])
+@on_loop
+async def test_a_whole_session_by_keys(tmp_path: Path, columns: int, lines: int) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, columns=columns, lines=lines, environ=to(server)) as term,
+    ):
+        size = f"{columns}x{lines}"
+        server.models = ["deepseek-chat", "deepseek-reasoner"]
+        await term.until(PROMPT)
+        await term.quiet()
+        golden(f"start-{size}", term.shown())
+
+        server.script(*answer("Hello, **you**: `code` and\n\n- one\n- two"))
+        term.type("hi\r")
+        await term.until("tok/s|first")
+        await term.until(PROMPT, times=2)
+
+        server.script(*answer("Three lines came."))
+        term.type("first\x1b\rsecond\\\rthird\r")
+        await term.until("Three lines came")
+        await term.until(PROMPT, times=3)
+        await term.quiet()
+        golden(f"chat-{size}", term.shown())
+        sent = [message["content"] for message in server.requests[-1].json["messages"]]
+        assert sent == ["hi", "Hello, **you**: `code` and\n\n- one\n- two", "first\nsecond\nthird"]
+
+        gate = Gate()
+        server.script(chunk("This will be "), chunk("stopped"), gate, *answer("never seen"))
+        term.type("long\r")
+        await term.until("stopped")
+        term.type("\x03")
+        await term.until("stopped ·")
+        await server.gone.wait()
+
+        term.type("/model reasoner\r")
+        await term.until("now deepseek-reasoner on holysheep")
+        server.script(*answer("As a reasoner."))
+        term.type("who?\r")
+        await term.until("As a reasoner")
+        last = server.requests[-1].json
+        assert last["model"] == "deepseek-reasoner"
+        assert [m["content"] for m in last["messages"]][-3:] == [
+            "long",
+            "This will be stopped",
+            "who?",
+        ]
+        await term.until(PROMPT, times=6)
+        await term.quiet()
+        golden(f"model-{size}", term.shown())
+
+        term.type("CLEAR\r")
+        await term.until("a new conversation")
+        server.script(*answer("Fresh."))
+        term.type("again\r")
+        await term.until("Fresh")
+        assert len(server.requests[-1].json["messages"]) == 1
+        term.type("quit\r")
+        assert await term.end() == 0
+
+
+@on_loop
+async def test_without_a_key_it_opens_on_the_demo_and_says_so(tmp_path: Path) -> None:
+    async with Terminal(home=tmp_path) as term:
+        await term.until("offline demo: a script, no model")
+        assert "holychat setup" in term.text()
+        assert "HOLYSHEEP_API_KEY" in term.text()
+        term.type("hello\r")
+        await term.until("I am a script, not a model")
+        term.type("\x04")  # ends nothing: an answer streams
+        await term.until("first .* tok/s")
+        assert await term.end() == 0  # it was kept for the prompt, and leaves there
+
+
+@on_loop
+async def test_a_provider_chosen_by_hand_without_its_key_is_an_error(tmp_path: Path) -> None:
+    async with Terminal("-p", "openai", home=tmp_path) as term:
+        assert await term.end() == 3
+        assert "OPENAI_API_KEY" in term.text()
+
+
+@on_loop
+async def test_an_answer_taller_than_the_screen_is_whole_and_once(tmp_path: Path) -> None:
+    words = [f"line-{number}" for number in range(200)]
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, columns=60, lines=12, environ=to(server)) as term,
+    ):
+        parts = []
+        for word in words:
+            parts += [chunk(f"{word}\n\n"), Wait(0.004)]
+        server.script(*parts, chunk(finish="stop"))
+        await term.until(PROMPT)
+        term.type("count\r")
+        await term.until(PROMPT, times=2)
+        assert re.findall(r"^line-\d+$", term.text(), re.MULTILINE) == words
+
+
+@on_loop
+async def test_frames_are_paced_and_not_one_a_token(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        steps = []
+        for number in range(400):
+            steps += [chunk(f"w{number} "), Wait(0.0025)]
+        server.script(*steps, chunk(finish="stop"))
+        await term.until(PROMPT)
+        term.type("go\r")
+        await term.until(PROMPT, times=2)
+        frames = term.raw.count(b"\x1b[?2026h")
+        assert 5 < frames < 200  # 400 tokens over a second or more, 20 frames a second
+
+
+@on_loop
+async def test_typing_during_an_answer_waits_for_the_prompt(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        gate = Gate()
+        server.script(chunk("Before "), gate, chunk("after."), chunk(finish="stop"))
+        await term.until(PROMPT)
+        term.type("q\r")
+        await term.until("Before")
+        term.type("typed ahead")
+        term.paste("two\nlines")
+        await term.quiet()
+        assert "typed ahead" not in term.text()
+        gate.open()
+        await term.until("typed aheadtwo")
+        assert "Before after." in term.text()
+        assert len(server.requests) == 1  # the lines of the paste did not send themselves
+
+
+@on_loop
+async def test_a_failed_request_keeps_the_prompt_for_retry(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(*error(500, "on \x1b[31mfire\x1b]52;c;aGk=\x07"))
+        term.type("important question\r")
+        await term.until("/retry sends it again")
+        assert "on ␛[31mfire" in term.text()
+        assert b"\x1b]52" not in term.raw
+        server.script(*answer("Here you are."))
+        term.type("/retry\r")
+        await term.until("Here you are")
+        messages = server.requests[-1].json["messages"]
+        assert messages == [{"role": "user", "content": "important question"}]
+
+
+@on_loop
+async def test_a_cut_answer_is_kept_and_said_to_be_cut(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(chunk("Half an ans"), Cut())
+        term.type("q\r")
+        await term.until("Half an ans")
+        await term.until("cut off")
+        server.script(*answer("Yes."))
+        term.type("more\r")
+        await term.until("Yes")
+        assert [m["content"] for m in server.requests[-1].json["messages"]] == [
+            "q",
+            "Half an ans",
+            "more",
+        ]
+
+
+@on_loop
+async def test_controls_from_a_model_are_seen_and_not_obeyed(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        hostile = "a\x1b]52;c;aGk=\x07b\x1b[2Jc\x9b31md\u202ee[red]f[/red]"
+        server.script(chunk(reasoning=hostile), chunk(hostile), chunk(finish="stop"))
+        term.type("q\r")
+        await term.until(PROMPT, times=2)
+        assert "a␛]52;c;aGk=␇b␛[2Jc" in term.text()
+        assert "[red]f[/red]" in term.text()
+        for forbidden in (b"\x1b]52", b"\x1b[2J", "\x9b".encode(), "\u202e".encode()):
+            assert forbidden not in term.raw
+
+
+@on_loop
+async def test_ctrl_c_and_ctrl_d_at_the_prompt(tmp_path: Path) -> None:
+    async with Terminal(home=tmp_path) as term:
+        await term.until(PROMPT)
+        await term.quiet()
+        term.type("\x03")
+        await term.until("Ctrl-D or quit leaves")
+        term.type("a draft that matters")
+        await term.until("a draft that matters")
+        term.type("\x03")
+        await term.quiet()
+        assert "matters" not in term.text()
+        term.type("\x1b[A")  # arrow up brings it back
+        await term.until("a draft that matters")
+        term.type("\x03")
+        await term.quiet()
+        term.type("\x04")
+        assert await term.end() == 0
+
+
+@on_loop
+async def test_the_input_history_survives_and_is_private(tmp_path: Path) -> None:
+    environ = {"XDG_DATA_HOME": str(tmp_path / "data")}
+    async with Terminal(home=tmp_path, environ=environ) as term:
+        await term.until(PROMPT)
+        term.type("/tokens\r")
+        await term.until("0 exchanges")
+        term.type("/quit\r")
+        assert await term.end() == 0
+    file = tmp_path / "data" / "holychat" / "inputs.jsonl"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [json.loads(line) for line in file.read_text().split()] == ["/tokens", "/quit"]
+    async with Terminal(home=tmp_path, environ=environ) as term:
+        await term.until(PROMPT)
+        await term.quiet()
+        term.type("\x1b[A\x1b[A")
+        await term.until("› /tokens")
+
+
+@on_loop
+async def test_a_large_paste_folds_and_is_sent_in_full(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        text = "\n".join(f"row {number} \x1b[31m" for number in range(50))
+        term.type("see: ")
+        term.paste(text)
+        await term.until(r"\[pasted 50 lines #1\]")
+        server.script(*answer("Seen."))
+        term.type("\r")
+        await term.until("Seen")
+        sent = server.requests[-1].json["messages"][0]["content"]
+        assert sent == "see: " + text.replace("\x1b", "␛")
+
+
+@on_loop
+async def test_triple_quotes_hold_lines_together(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(*answer("Ok."))
+        term.type('"""\rone\rtwo\r"""\r')
+        await term.until("Ok")
+        assert server.requests[-1].json["messages"][0]["content"] == "one\ntwo"
+
+
+@on_loop
+async def test_ctrl_z_suspends_an_answer_and_it_goes_on(tmp_path: Path) -> None:
+    shell = ("bash", "--norc", "-i", "-c")
+    import sys
+
+    command = f"{sys.executable} -m holychat; echo after"
+    async with (
+        Provider() as server,
+        Terminal(command, home=tmp_path, environ=to(server), program=shell) as term,
+    ):
+        gate = Gate()
+        server.script(chunk("Before."), gate, chunk(" Behind."), chunk(finish="stop"))
+        await term.until(PROMPT)
+        term.type("q\r")
+        await term.until("Before")
+        before = term.process.pid
+        term.type("\x1a")
+        await term.until("Stopped")
+        assert "Before" not in term.screen.display[-1]
+        os.killpg(_job(before), signal.SIGCONT)
+        gate.open()
+        await term.quiet()
+
+
+def _job(shell: int) -> int:
+    """The process group of the shell's only child."""
+    children = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+    return int(children[0]) if children else shell
+
+
+@on_loop
+async def test_sigint_from_outside_stops_the_answer_only(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        server.script(chunk("Going"), Gate())
+        await term.until(PROMPT)
+        term.type("q\r")
+        await term.until("Going")
+        os.kill(term.process.pid, signal.SIGINT)
+        await term.until("stopped ·")
+        await term.until(PROMPT, times=2)
+        server.script(*answer("Alive."))
+        term.type("still there?\r")
+        await term.until("Alive")
+
+
+@on_loop
+async def test_unknown_commands_name_the_nearest_and_send_nothing(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        term.type("/modle x\r")
+        await term.until("Did you mean /model")
+        server.script(*answer("A path."))
+        term.type("/usr/bin/env what is it?\r")
+        await term.until("A path")
+        assert [r.path for r in server.requests] == ["/v1/chat/completions"]
+
+
+@on_loop
+async def test_edit_undo_set_system_and_completion(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        term.type("/set temperature=0.25\r")
+        await term.until("temperature = 0.25")
+        term.type("/system Be brief.\r")
+        await term.until("system prompt set")
+        server.script(*answer("First."))
+        term.type("orig\r")
+        await term.until("First")
+        assert server.requests[-1].json["temperature"] == 0.25
+        assert server.requests[-1].json["messages"][0] == {
+            "role": "system",
+            "content": "Be brief.",
+        }
+        term.type("/edit\r")
+        await term.until("› orig", times=2)
+        server.script(*answer("Second."))
+        term.type("inal\r")
+        await term.until("Second")
+        assert [m["content"] for m in server.requests[-1].json["messages"]] == [
+            "Be brief.",
+            "original",
+        ]
+        term.type("/undo\r")
+        await term.until("taken back: original")
+        term.type("/mult")
+        await term.until("/multiline +Enter adds")
+        term.type("\t\r")
+        await term.until("Esc Enter sends")
+
+
+@on_loop
+async def test_the_first_prompt_is_painted_before_httpx_and_rich_are_loaded(tmp_path: Path) -> None:
+    environ = {"PYTHONPROFILEIMPORTTIME": "1"}
+    async with Terminal(home=tmp_path, environ=environ, columns=300) as term:
+        await term.until_raw(rb"\| +rich\.markdown\r")
+        painted = term.raw.index("› ".encode())
+        for late in (rb"\| +httpx\r", rb"\| +rich\.markdown\r"):
+            found = re.search(late, term.raw)
+            assert found is not None
+            assert painted < found.start()
+
+
+@on_loop
+async def test_resizing_while_it_streams_leaves_a_clean_prompt(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        steps = []
+        for number in range(60):
+            steps += [chunk(f"word{number} "), Wait(0.02)]
+        server.script(*steps, chunk(finish="stop"))
+        await term.until(PROMPT)
+        term.type("q\r")
+        await term.until("word5 ")
+        for columns, lines in ((40, 12), (100, 30), (60, 20), (80, 24)):
+            term.resize(columns, lines)
+            await asyncio.sleep(0.15)
+        # What a resize leaves in the scrollback is the terminal's doing; the order is ours.
+        await term.until_raw(rb"word58 word59[^\xc2]*\xe2\x94\x80")
+        await term.quiet()
+        server.script(*answer("Still in order."))
+        term.type("next\r")
+        await term.until("Still in order")
