@@ -385,7 +385,8 @@ def _params(pairs: list[str]) -> dict[str, Any]:
 def _asked(arguments: list[str]) -> typer.Typer:
     """The app with the command that is asked for, or with all where the first argument is none.
 
-    typer builds every option of every command before it looks at the arguments, 4 ms for all.
+    typer builds the options before it looks at the arguments: 5 ms for all commands, half of that
+    for `ask`, the longest.
     """
     first = arguments[0] if arguments else ""
     name = "ask" if _is_prompt(first) else first

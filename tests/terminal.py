@@ -77,7 +77,7 @@ class Terminal:
             env=self._environ,
             cwd=self._home,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
         )
         os.close(slave)
         os.set_blocking(self._master, False)

@@ -116,29 +116,36 @@ async def _worth_asking(settings: Settings, needed: str) -> list[str]:
     from holychat.net.probe import local_servers
 
     usable = [name for name in settings.names() if name != DEMO and settings.has_key(name)]
-    bare = [Provider(name, settings[f"providers.{name}.base_url"]) for name in usable]
-    running = await local_servers(bare)
-    local = {provider.name for provider in bare if provider.local}
-    return [
-        name
-        for name in settings.names()
-        if name == needed or (name in usable and (name not in local or name in running))
-    ]
+    unasked = [name for name in usable if not key_of(settings, name)[0] and name != needed]
+    bare = [Provider(name, settings[f"providers.{name}.base_url"]) for name in unasked]
+    off = {one.name for one in bare if one.local} - (await local_servers(bare)).keys()
+    return [name for name in settings.names() if name == needed or name in {*usable} - off]
 
 
 async def _find(settings: Settings, name: str, with_token: bool) -> Finding:
     from holychat.net import probe
+    from holychat.store.learned import Learned
 
-    model = default_model(settings, name) if _active(settings)[0] else ""
     if not settings.has_key(name):
         return _no_key(name)
     try:
         provider = settings.provider(name)
+        learned = Learned(env.home(os.environ, "cache"), settings.provider)
+        model = _model(settings, name, learned.models(name))
     except SettingsError as error:
-        return Finding(name, model, fault=error)
+        return Finding(name, fault=error)
     limit = FULL_LIMIT if with_token else probe.LIMIT
-    seen = await probe.measure(provider, model if with_token else None, limit=limit)
+    wanted = model if with_token else None
+    seen = await probe.measure(provider, wanted, limit=limit, quirks=learned.quirks)
     return Finding(name, model, seen)
+
+
+def _model(settings: Settings, name: str, listed: Sequence[str]) -> str:
+    """What a chat would ask for; empty where the server's list decides, or nobody is active."""
+    if not _active(settings)[0]:
+        return ""
+    model = default_model(settings, name)
+    return default_model(settings, name, listed) if model else ""
 
 
 # --- What to mend ---------------------------------------------------------------------------------
@@ -159,7 +166,7 @@ def sentences(settings: Settings, found: Finding) -> Iterator[str]:
     if found.probe.failure is not None:
         yield _of_failure(settings, name, found.probe)
     listed = found.probe.models
-    if listed and found.model and found.model not in listed:
+    if listed and found.model and _model(settings, name, listed) not in listed:
         near = nearest(found.model, listed, 2)
         hint = f"; {' or '.join(near)} would be near" if near else ""
         yield (
@@ -327,7 +334,9 @@ def _verdict(found: Finding) -> str:
         return ""
     if probe.failure is not None:
         return f"{probe.failure.kind.value}"
-    return "no list" if probe.models is None else f"{len(probe.models)} models"
+    if probe.models is None:
+        return "no list"
+    return f"{len(probe.models)} model{'' if len(probe.models) == 1 else 's'}"
 
 
 def _well(findings: Sequence[Finding], needed: str, *, offline: bool) -> str:

@@ -19,13 +19,12 @@ from holychat.engine.about import default_model
 from holychat.engine.choice import missing_key
 from holychat.engine.session import STALE, Session
 from holychat.exits import Exit, of_failure
+from holychat.net.probe import NO_LIST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from holychat.settings import Settings
-
-NO_LIST = (404, 405, 501)  # no such address: the server keeps no list, which is no fault
 
 
 def run(settings: Settings, name: str, search: str, *, refresh: bool, json: bool) -> Exit:

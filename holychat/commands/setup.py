@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 ROWS = 12  # models of a long list that are shown at once: the question stays in sight
 PATIENCE = 15.0  # seconds for the server's list, with somebody waiting
-NO_LIST = (404, 405, 501)  # a server that answers so keeps no list, which is no fault
 OTHER = "another"
 
 
@@ -345,6 +344,8 @@ class _Wizard:
 
     def _checked(self, name: str) -> list[str]:
         """What the server lists; empty where it keeps no list or was not asked. Raises _Left."""
+        from holychat.net.probe import NO_LIST
+
         while self.answers.check:
             try:
                 provider = self._resolved(name)

@@ -79,11 +79,12 @@ def amend(quirks: Quirks, sent: Mapping[str, Any], failure: Failure) -> Quirks |
         return replace(quirks, max_tokens="max_completion_tokens")
     if "max_completion_tokens" in sent and "max_completion_tokens" in said:
         # Not for "max_completion_tokens is too large": that is a wrong value of a known field.
-        return replace(quirks, max_tokens="max_tokens") if _UNKNOWN.search(said) else None
+        return replace(quirks, max_tokens="max_tokens") if re.search(_UNKNOWN, said) else None
     return None
 
 
-_UNKNOWN = re.compile(
+# Patterns of errors are compiled when there is one: at import they cost every run 0.7 ms.
+_UNKNOWN = (
     r"unrecogni[sz]ed|unknown|unexpected|unsupported|extra|no such"
     r"|not (supported|permitted|allowed)"
 )
@@ -256,7 +257,7 @@ _scan = json.JSONDecoder().raw_decode
 
 
 def _loads(text: str) -> Any:
-    """json.loads; its checks take a sixth of a chunk's time and are only made where they matter."""
+    """json.loads, whose checks are 0.5 of the 4 us that a chunk takes: only where they matter."""
     try:
         value, end = _scan(text)
     except ValueError:
@@ -511,21 +512,21 @@ def _code(value: Any) -> str:
     return ""
 
 
-_CONTEXT = re.compile(
+_CONTEXT = (
     r"context.?length|context.?window|maximum context|prompt is too long|too many (input )?tokens"
     r"|exceeds? the (available )?context|input is too long|reduce the length"
 )
-_MODEL = re.compile(
+_MODEL = (
     r"model.?not.?found|model.?not.?exist|no such model|unknown model|(invalid|not a valid) model"
     r"|model .{0,80}(does not exist|not found|not supported|not available)|no endpoints found"
 )
-_KEY = re.compile(r"api.?key.{0,20}(not valid|invalid)|(invalid|incorrect).?api.?key")
+_KEY = r"api.?key.{0,20}(not valid|invalid)|(invalid|incorrect).?api.?key"
 
 
 def _kind(status: int, said: str, code: str) -> Kind:
     """How an error counts, by its status first and its words where the status is vague."""
     # Gemini answers 400 to a wrong key, and some relays 200.
-    if status in (401, 403) or (status in (0, 400) and _KEY.search(said)):
+    if status in (401, 403) or (status in (0, 400) and re.search(_KEY, said)):
         return Kind.AUTH
     if status == 402 or "insufficient_quota" in said or "insufficient balance" in said:
         return Kind.BALANCE
@@ -533,8 +534,8 @@ def _kind(status: int, said: str, code: str) -> Kind:
         return Kind.RATE
     if status in (408, 409, 425) or status >= 500:
         return Kind.SERVER
-    if status == 413 or _CONTEXT.search(said):
+    if status == 413 or re.search(_CONTEXT, said):
         return Kind.CONTEXT
-    if _MODEL.search(said):
+    if re.search(_MODEL, said):
         return Kind.MODEL
     return Kind.REQUEST if status else Kind.IN_STREAM

@@ -8,17 +8,24 @@ the mean; the minimum stands beside it, because noise only ever adds.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
+
+PROMPT = "›".encode()
 
 
 class Run(NamedTuple):
@@ -52,17 +59,7 @@ class Contestant:
         return max(run.memory for run in self.runs)
 
 
-def race(contestants: Sequence[Contestant], rounds: int, env: Mapping[str, str], cwd: Path) -> None:
-    """Let all of them run `rounds` times in turn, after one round that only warms the caches."""
-    for contestant in contestants:
-        once(contestant, env, cwd)
-    for number in range(rounds):
-        # Every other round backwards: whoever follows a greedy one would always pay for it.
-        for contestant in contestants if number % 2 else reversed(contestants):
-            contestant.runs.append(once(contestant, env, cwd))
-
-
-def once(contestant: Contestant, env: Mapping[str, str], cwd: Path) -> Run:
+def piped(contestant: Contestant, env: Mapping[str, str], cwd: Path) -> Run:
     """Run it with its stdout in a pipe that is read to the end. Raises if it did not do its job."""
     start = time.perf_counter()
     with subprocess.Popen(
@@ -87,6 +84,43 @@ def once(contestant: Contestant, env: Mapping[str, str], cwd: Path) -> Run:
     return Run(used.ru_utime + used.ru_stime, wall, used.ru_maxrss / 1024, count)
 
 
+def painted(contestant: Contestant, env: Mapping[str, str], cwd: Path) -> Run:
+    """Run it on a terminal until it has painted its prompt, and kill it in that moment."""
+    start = time.perf_counter()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(cwd)
+        os.execve(contestant.command[0], [*contestant.command], env)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    seen = b""
+    while PROMPT not in seen:
+        part = os.read(terminal, 1 << 16)
+        if b"\x1b[6n" in part:  # where is the cursor?
+            os.write(terminal, b"\x1b[1;1R")
+        seen += part
+    wall = time.perf_counter() - start
+    os.kill(pid, signal.SIGKILL)
+    _, _, used = os.wait4(pid, 0)
+    os.close(terminal)
+    return Run(used.ru_utime + used.ru_stime, wall, used.ru_maxrss / 1024, len(seen))
+
+
+def race(
+    contestants: Sequence[Contestant],
+    rounds: int,
+    env: Mapping[str, str],
+    cwd: Path,
+    once: Callable[[Contestant, Mapping[str, str], Path], Run] = piped,
+) -> None:
+    """Let all of them run `rounds` times in turn, after one round that only warms the caches."""
+    for contestant in contestants:
+        once(contestant, env, cwd)
+    for number in range(rounds):
+        # Every other round backwards: whoever follows a greedy one would always pay for it.
+        for contestant in contestants if number % 2 else reversed(contestants):
+            contestant.runs.append(once(contestant, env, cwd))
+
+
 @contextmanager
 def home(base_url: str = "") -> Iterator[tuple[dict[str, str], Path]]:
     """An environment with a key, an empty home and nothing of the user's, and its folder."""
@@ -95,6 +129,7 @@ def home(base_url: str = "") -> Iterator[tuple[dict[str, str], Path]]:
             "HOME": folder,
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
+            "TERM": "xterm-256color",
             "HOLYSHEEP_API_KEY": "hs-bench-0123456789",
             "HOLYSHEEP_BASE_URL": base_url or "http://127.0.0.1:9/v1",
         }
@@ -104,7 +139,7 @@ def home(base_url: str = "") -> Iterator[tuple[dict[str, str], Path]]:
 @contextmanager
 def serving(chunks: int) -> Iterator[str]:
     """The loopback server (server.py) in a process of its own; its origin."""
-    command = [sys.executable, Path(__file__).with_name("server.py"), str(chunks)]
+    command = [sys.executable, str(Path(__file__).with_name("server.py")), str(chunks)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:

@@ -91,11 +91,12 @@ def test_json(run: Any, capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_search_without_a_hit(run: Any, capfd: pytest.CaptureFixture[str]) -> None:
     with served(models=IDS) as server:
         assert run(server)("", "zzz") is Exit.USAGE
-        assert capfd.readouterr() == (
-            "",
-            "holychat: holysheep has no model like “zzz”\n"
-            "  `holychat models -p holysheep` lists all 4.\n",
-        )
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert err.splitlines() == [
+            "holychat: holysheep has no model like “zzz”",
+            "  `holychat models -p holysheep` lists all 4.",
+        ]
         assert run(server)("", "zzz", json=True) is Exit.USAGE
         assert capfd.readouterr().out == "[]\n"
 

@@ -98,7 +98,8 @@ async def test_a_whole_session_by_keys(tmp_path: Path, columns: int, lines: int)
 @on_loop
 async def test_without_a_key_it_opens_on_the_demo_and_says_so(tmp_path: Path) -> None:
     async with Terminal(home=tmp_path) as term:
-        await term.until("offline demo: a script, no model")
+        await term.until(PROMPT)
+        assert "offline demo: a script, no model" in term.text()
         assert "holychat setup" in term.text()
         assert "HOLYSHEEP_API_KEY" in term.text()
         term.type("hello\r")

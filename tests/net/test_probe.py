@@ -13,7 +13,7 @@ from holychat.core.failure import Kind
 from holychat.core.provider import BUILT_IN, DEMO, Secret
 from holychat.core.provider import Provider as Row
 from holychat.net import http1, probe
-from tests.provider import Hang, Provider, Proxy, Raw, Status, Wait, answer, error, on_loop
+from tests.provider import Hang, Provider, Proxy, Raw, Status, Wait, answer, error, on_loop, until
 
 TLS = Path(__file__).parent / "tls"
 CA = str(TLS / "ca.pem")
@@ -235,8 +235,7 @@ async def test_cancelling_closes_the_connection() -> None:
         server.models = None
         server.default = [Hang()]
         task = asyncio.create_task(probe.measure(row(server)))
-        while not server.requests:
-            await asyncio.sleep(0.005)
+        await until(lambda: server.requests)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FAILURE = Failure(Kind.RATE, "slow down", "Wait.", status=429, code="rate", retry_after=2.0)
 TURN = Turn("Hi", "hm", Finish.STOP, "box", "m", Usage(1, 2, 0, 1), Timings(0.12345678, None, 1.0))
-OBJECT = {
+OBJECT: dict[str, Any] = {
     "text": "Hi",
     "reasoning": "hm",
     "provider": "box",

@@ -111,7 +111,7 @@ def _take_completion(event: KeyPressEvent) -> None:
 
 
 class Typing:
-    """The keyboard while an answer streams.
+    """The keyboard between two prompts, while an answer streams or a command works.
 
     Ctrl-C calls `stop`, Ctrl-Z suspends the process (`pause` takes the panel off the screen, the
     next token puts it back); every other key waits for the next prompt.

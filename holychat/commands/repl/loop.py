@@ -78,6 +78,7 @@ class Repl:
         self._opening: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None  # what Ctrl-C stops
         self._answer: asyncio.Task[None] | None = None  # what it stops first
+        self._out: Writer | None = None  # where the answer is painted
         self._keyless = False  # the demo, for want of a key
         self._pinned, self._named = self._first_choice()
         self._prompt = self._make_prompt()
@@ -130,16 +131,19 @@ class Repl:
     async def run(self) -> Exit:
         """Prompt and answer until the user leaves."""
         self._greet()
-        while not self.leaving:
-            try:
-                text = await self._read()
-            except EOFError:
-                break
-            try:
-                await self._guarded(self._handle(text))
-            except HolychatError as error:
-                self.complain(error.what, error.hint)
-                env.out("")
+        # Raw from here on, also between prompts: what is typed there would be echoed, and its
+        # Enter would arrive as a line feed, which adds a line instead of sending.
+        with self._prompt.app.input.raw_mode():
+            while not self.leaving:
+                try:
+                    text = await self._read()
+                except EOFError:
+                    break
+                try:
+                    await self._guarded(self._handle(text))
+                except HolychatError as error:
+                    self.complain(error.what, error.hint)
+                    env.out("")
         if self._session is not None:
             await self._session.aclose()
         return Exit.OK
@@ -175,7 +179,8 @@ class Repl:
         if signals:
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._stop)
         try:
-            await asyncio.wait([task])
+            with Typing(self._prompt.app.input, self._stop, self._pause).held():
+                await asyncio.wait([task])
         finally:
             self._running = None
             if signals:
@@ -184,6 +189,10 @@ class Repl:
             self.note("stopped")
         else:
             task.result()
+
+    def _pause(self) -> None:
+        if self._out is not None:
+            self._out.close()
 
     def _stop(self) -> None:
         task = self._answer or self._running
@@ -240,13 +249,12 @@ class Repl:
         except HolychatError:
             self.default = prompt  # nothing was sent: it stands in the prompt again
             raise
-        out = self._writer()
+        out = self._out = self._writer()
         task = self._answer = asyncio.get_running_loop().create_task(self._stream(prompt, out))
         try:
-            with Typing(self._prompt.app.input, stop=self._stop, pause=out.close).held():
-                await asyncio.wait([task])
+            await asyncio.wait([task])
         finally:
-            self._answer = None
+            self._answer = self._out = None
             out.close()
         turn = self.chat.latest
         if task.cancelled():
