@@ -19,7 +19,10 @@ def main() -> None:
 
         try:
             os.write(1, f"holychat {__version__}\n".encode())
-        except OSError:
+        except BrokenPipeError:
+            os._exit(141)
+        except OSError as error:
+            os.write(2, f"holychat: the output cannot be written: {error.strerror}\n".encode())
             os._exit(1)
         os._exit(0)
     # Importing makes 50,000 objects that stay and hardly any garbage; at the default of 700 the

@@ -48,6 +48,8 @@ def fill_closed() -> None:
             os.fstat(stream)
         except OSError:
             os.open(os.devnull, way)  # gets the lowest number that is free: this one
+    if sys.stdout is None:  # what Python makes of it; writing to that would be silent, or a crash
+        sys.stdout = open(STDOUT, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def end_by(number: signal.Signals) -> NoReturn:

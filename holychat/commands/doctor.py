@@ -59,7 +59,8 @@ def run(settings: Settings, name: str, *, json: bool, offline: bool) -> Exit:
             findings.append(_no_key(needed))
     else:
         if not json and env.is_terminal(env.STDERR):
-            costs = f"; {chosen} is asked for a token, which costs" if chosen else ""
+            costs = f"; {chosen} is asked for one token" if chosen else ""
+            costs += ", which may cost" if chosen not in ("", DEMO) else ""
             env.err(f"· measuring, {FULL_LIMIT:g} s at most{costs}", dim=True)
         with asyncio.Runner() as runner:
             findings += runner.run(_look(settings, chosen, needed))

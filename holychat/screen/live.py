@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.markdown import Markdown
 from rich.segment import Segment, Segments
 from rich.text import Text
+from rich.theme import Theme
 
 from holychat import env
 from holychat.core.chat import Attempt, Delta, Done, Finish, Notice, Turn
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 ACCENT = "cyan"
 DIM = "bright_black"
+# Rich puts inline code on a black ground, which is a hole in a light terminal.
+STYLES = {"markdown.code": ACCENT, "markdown.h1": "bold", "markdown.h2": "bold"}
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 SPIN = 0.1  # seconds a spinner step
 CODE_THEME = "ansi_dark"  # the terminal's own colours: right on light and dark backgrounds
@@ -43,6 +46,7 @@ def console(look: Look) -> Console:
     """A rich console on stdout that takes nothing in a text for markup."""
     return Console(
         file=sys.stdout,
+        theme=Theme(STYLES),
         force_terminal=look.terminal or None,
         no_color=not look.color,
         highlight=False,
@@ -67,7 +71,7 @@ def rule(label: str, width: int, style: str = DIM, *, right: bool = False) -> Te
 
 def markdown(text: str) -> RenderableType:
     """A document as it is painted. The text is foreign: controls are made visible first."""
-    return Markdown(visible(text), code_theme=CODE_THEME, inline_code_theme=CODE_THEME)
+    return Markdown(visible(text), code_theme=CODE_THEME)
 
 
 class LiveWriter:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.filters import Condition
 from prompt_toolkit.output.color_depth import ColorDepth
 from prompt_toolkit.styles import Style
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 BARE = {"quit": "/quit", "exit": "/quit", "clear": "/clear"}  # the seed documents' words
 PARAMS = ("temperature", "top_p", "max_tokens", "presence_penalty", "frequency_penalty", "seed")
+WARM_EVERY = 5.0  # seconds between two looks at the connection while the user types
 NO_KEY = (
     "No key is set, so this is the offline demo: a script, no model.",
     "To talk to a real one: holychat setup, or set HOLYSHEEP_API_KEY.",
@@ -79,6 +81,7 @@ class Repl:
         self._running: asyncio.Task[None] | None = None  # what Ctrl-C stops
         self._answer: asyncio.Task[None] | None = None  # what it stops first
         self._out: Writer | None = None  # where the answer is painted
+        self._warmed = 0.0  # when a connection was last opened ahead
         self._keyless = False  # the demo, for want of a key
         self._pinned, self._named = self._first_choice()
         self._prompt = self._make_prompt()
@@ -139,14 +142,26 @@ class Repl:
                     text = await self._read()
                 except EOFError:
                     break
-                try:
-                    await self._guarded(self._handle(text))
-                except HolychatError as error:
-                    self.complain(error.what, error.hint)
-                    env.out("")
+                await self._survive(text)
         if self._session is not None:
             await self._session.aclose()
         return Exit.OK
+
+    async def _survive(self, text: str) -> None:
+        """Handle one input; whatever goes wrong is told, and the conversation goes on."""
+        try:
+            await self._guarded(self._handle(text))
+            return
+        except HolychatError as error:
+            self.complain(error.what, error.hint)
+            env.trace(error)
+        except (env.ReaderLeft, env.OutputFailed):
+            raise  # the terminal is gone
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not cost the conversation
+            kind = type(error).__name__
+            self.complain(f"something went wrong inside ({kind}: {error})", "This is a bug.")
+            env.trace(error)
+        env.out("")
 
     def _greet(self) -> None:
         self.note(f"holychat · {self._named} on {self._pinned} · /help for commands")
@@ -168,8 +183,6 @@ class Repl:
         if self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._open())
             self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
-        elif self._session is not None and self._chat is not None:
-            self._session.client.warm(self._chat.provider)
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work`; Ctrl-C or a SIGINT stops it (or the answer in it), never the program."""
@@ -305,7 +318,8 @@ class Repl:
             vi_mode=self.settings["ui.keys"] == "vi",
             key_bindings=bindings(self._pastes, lambda: self.multiline, self.hint),
             completer=SlashCompleter(slash.COMMANDS, self._offers),
-            complete_while_typing=True,
+            # Only for commands: the menu's room is kept free below the prompt as long as this holds.
+            complete_while_typing=Condition(self._at_a_command),
             reserve_space_for_menu=6,
             history=InputHistory(path, self._pastes.unfold),
             auto_suggest=AutoSuggestFromHistory(),
@@ -316,8 +330,19 @@ class Repl:
             search_ignore_case=True,
             erase_when_done=False,
         )
-        prompt.default_buffer.on_text_changed += lambda _: self.hint("")
+        prompt.default_buffer.on_text_changed += self._typed
         return prompt
+
+    def _at_a_command(self) -> bool:
+        return self._prompt.default_buffer.text.startswith("/")
+
+    def _typed(self, _: Any) -> None:
+        """A key was pressed: the hint has been read, and a connection will be wanted soon."""
+        self._hint = ""
+        now = asyncio.get_running_loop().time()
+        if self._session and self._chat and now - self._warmed > WARM_EVERY:
+            self._warmed = now
+            self._session.client.warm(self._chat.provider)
 
     def _toolbar(self) -> FormattedText:
         chat = self._chat

@@ -28,6 +28,9 @@ STYLE = {
     "completion-menu.meta.completion": "bg:default fg:ansibrightblack",
     "completion-menu.meta.completion.current": "bg:default fg:ansibrightblack bold",
     "completion-menu.multi-column-meta": "bg:default fg:ansibrightblack",
+    "completion-menu.completion fuzzymatch.outside": "fg:default",
+    "completion-menu.completion fuzzymatch.inside": "fg:ansicyan nobold",
+    "completion-menu.completion fuzzymatch.inside.character": "fg:ansicyan nounderline bold",
     "scrollbar.background": "bg:default",
     "scrollbar.button": "bg:ansibrightblack",
 }
