@@ -415,8 +415,10 @@ def run(arguments: list[str]) -> int:
         env.end_by(signal.SIGINT)
     except env.Terminated:
         env.end_by(signal.SIGTERM)
-    except (env.ReaderLeft, SystemExit):  # typer's own output has no other words for EPIPE
+    except env.ReaderLeft:
         return Exit.PIPE
+    except SystemExit as leaving:  # typer's completion ends so, and its own output on EPIPE: 1
+        return Exit.PIPE if leaving.code == 1 else Exit.OK
     except env.OutputFailed as error:
         env.err(f"holychat: the output cannot be written: {error}")
         return Exit.INTERNAL

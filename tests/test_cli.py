@@ -235,3 +235,12 @@ async def test_a_closed_terminal_ends_it(place: Place) -> None:
         running.process.send_signal(signal.SIGHUP)
         ended = await running.end_with_open_stdin()
     assert ended.code == -signal.SIGHUP
+
+
+@on_loop
+async def test_completion_offers_commands_and_ends_well(place: Place) -> None:
+    asked = {"_HOLYCHAT_COMPLETE": "complete_bash", "COMP_WORDS": "holychat as", "COMP_CWORD": "1"}
+    ended = await place.run(**asked)
+    assert (ended.code, ended.text) == (0, "ask\n")
+    installed = await place.run("--install-completion", "bash")
+    assert installed.code == 0
