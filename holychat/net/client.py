@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 MAX_ERROR = 64 * 1024  # bytes of an error body that are read
 MAX_WHOLE = 64 * 1024 * 1024  # bytes of an answer that is not a stream
+MAX_LIST = 8 * 1024 * 1024  # bytes of a list of models; the longest known is under 1 MB
 AFTER_FINISH = 2.0  # seconds for the usage and `[DONE]` to follow a finish_reason
 BOM = b"\xef\xbb\xbf"
 
@@ -125,7 +126,7 @@ class Client:
         response = await self._open(provider, "GET", "/models", None)
         raw = bytearray()
         try:
-            await _collect(response, raw, MAX_WHOLE, self.timers.headers)
+            await _collect(response, raw, MAX_LIST, self.timers.headers)
         except TimeoutError as error:
             raise _late(provider, self.timers.headers) from error
         except Failure as failure:

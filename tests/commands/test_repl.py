@@ -53,13 +53,17 @@ async def test_a_whole_session_by_keys(tmp_path: Path, columns: int, lines: int)
         await term.until(PROMPT, times=2)
 
         server.script(*answer("Three lines came."))
-        term.type("first\x1b\rsecond\\\rthird\r")
+        term.type("first\x1b\rsecond\\\rthird\nfourth\r")
         await term.until("Three lines came")
         await term.until(PROMPT, times=3)
         await term.quiet()
         golden(f"chat-{size}", term.shown())
         sent = [message["content"] for message in server.requests[-1].json["messages"]]
-        assert sent == ["hi", "Hello, **you**: `code` and\n\n- one\n- two", "first\nsecond\nthird"]
+        assert sent == [
+            "hi",
+            "Hello, **you**: `code` and\n\n- one\n- two",
+            "first\nsecond\nthird\nfourth",
+        ]
 
         gate = Gate()
         server.script(chunk("This will be "), chunk("stopped"), gate, *answer("never seen"))
@@ -431,3 +435,104 @@ async def test_resizing_while_it_streams_leaves_a_clean_prompt(tmp_path: Path) -
         server.script(*answer("Still in order."))
         term.type("next\r")
         await term.until("Still in order")
+
+
+@on_loop
+async def test_vi_keys_by_setting(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server, HOLYCHAT_KEYS="vi")) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(*answer("Seen."))
+        term.type("wrong words")
+        await term.until("wrong words")
+        term.type("\x1b")
+        await term.quiet(1.0)  # Esc alone is told from Alt by time
+        term.type("0dwi")
+        term.type("right \r")
+        await term.until("Seen")
+        assert server.requests[-1].json["messages"][0]["content"] == "right words"
+
+
+@on_loop
+async def test_the_editor_and_the_search(tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nprintf "from the editor" > "$1"\n')
+    editor.chmod(0o755)
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server, EDITOR=str(editor))) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(*answer("One."))
+        term.type("draft\x18\x05")
+        await term.until("from the editor")
+        await term.quiet()
+        term.type("\r")
+        await term.until("One")
+        sent = server.requests[-1].json["messages"][-1]["content"]
+        assert sent.strip() == "from the editor"
+        server.script(*answer("Two."))
+        term.type("\x12the edi")
+        await term.until("search")
+        await term.quiet()
+        term.type("\r")
+        await term.quiet()
+        term.type("\r")
+        await term.until("Two")
+        assert server.requests[-1].json["messages"][-1]["content"].strip() == "from the editor"
+
+
+@on_loop
+async def test_a_dumb_terminal_gets_plain_text(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server, TERM="dumb")) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(chunk("**raw** \x1b[31m"), chunk(finish="stop"))
+        term.type("q\r")
+        await term.until(r"\*\*raw\*\* ␛\[31m")
+        term.type("quit\r")
+        assert await term.end() == 0
+        assert b"\x1b[31m" not in term.raw
+        assert b"\x1b[?2026" not in term.raw
+
+
+@on_loop
+async def test_a_tiny_window(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, columns=20, lines=5, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(*answer("A few words that do not fit into one row of this window."))
+        term.type("q\r")
+        await term.until("window")
+        await term.until(PROMPT, times=2)
+        assert all(len(row) <= 20 for row in term.rows())
+
+
+@on_loop
+async def test_a_server_that_is_not_there_keeps_what_was_typed(tmp_path: Path) -> None:
+    environ = {"OLLAMA_BASE_URL": "http://127.0.0.1:9/v1"}
+    async with Terminal("-p", "ollama", home=tmp_path, environ=environ) as term:
+        await term.until(PROMPT)
+        term.type("a question\r")
+        await term.until("refuses the connection")
+        await term.until("› a question", times=2)  # it stands in the prompt again
+
+
+@on_loop
+async def test_no_color_and_quiet_notices(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server, NO_COLOR="1")) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(*answer("# Title\n\ntext"))
+        term.type("q\r")
+        await term.until("text")
+        await term.until(PROMPT, times=2)
+        assert not re.search(rb"\x1b\[[0-9;]*3[0-7]m|\x1b\[[0-9;]*9[0-7]m|38;5", term.raw)

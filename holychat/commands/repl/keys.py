@@ -12,7 +12,7 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from prompt_toolkit.filters import completion_is_selected
+from prompt_toolkit.filters import completion_is_selected, is_searching
 from prompt_toolkit.input.typeahead import store_typeahead
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
@@ -63,10 +63,11 @@ def bindings(
 ) -> KeyBindings:
     """The bindings of the prompt; `hint` shows a short text in the toolbar."""
     keys = KeyBindings()
-    keys.add("enter", filter=completion_is_selected)(_take_completion)
-    keys.add("c-j")(_add_line)
+    editing = ~is_searching  # Ctrl-R has an Enter and a Ctrl-C of its own
+    keys.add("enter", filter=editing & completion_is_selected)(_take_completion)
+    keys.add("c-j", filter=editing)(_add_line)
 
-    @keys.add("enter", filter=~completion_is_selected)
+    @keys.add("enter", filter=editing & ~completion_is_selected)
     def enter(event: KeyPressEvent) -> None:
         buffer = event.current_buffer
         if buffer.document.is_cursor_at_the_end and unfinished(buffer.text):
@@ -78,15 +79,15 @@ def bindings(
         else:
             buffer.validate_and_handle()
 
-    @keys.add("escape", "enter")
+    @keys.add("escape", "enter", filter=editing)
     def other_enter(event: KeyPressEvent) -> None:
         if multiline():
             event.current_buffer.validate_and_handle()
         else:
             _add_line(event)
 
-    @keys.add("c-c")
-    @keys.add("<sigint>")
+    @keys.add("c-c", filter=editing)
+    @keys.add("<sigint>", filter=editing)
     def clear_line(event: KeyPressEvent) -> None:
         if event.current_buffer.text:
             event.current_buffer.reset(append_to_history=True)  # the draft can be called back
