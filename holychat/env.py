@@ -82,18 +82,13 @@ def colour(stream: int, environ: Mapping[str, str], no_color: bool = False) -> b
     return is_terminal(stream) and environ.get("TERM", "dumb") not in ("", "dumb")
 
 
-_writing = False
-
-
 def write(data: bytes, stream: int = STDOUT) -> None:
     """Write all of `data` now. Raises ReaderLeft or OutputFailed.
 
     Straight to the descriptor: a token is useful when it is out, and Python's buffers would also
     repeat a failed write at exit. A descriptor that somebody made non-blocking is waited for.
     """
-    global _writing
     view = memoryview(data)
-    _writing = True
     try:
         while view:
             try:
@@ -104,13 +99,6 @@ def write(data: bytes, stream: int = STDOUT) -> None:
         raise ReaderLeft from error
     except OSError as error:
         raise OutputFailed(error.strerror or str(error)) from error
-    finally:
-        _writing = False
-
-
-def writing() -> bool:
-    """Whether a write is going on: for a signal handler, since a full pipe holds everything up."""
-    return _writing
 
 
 def out(text: str = "") -> None:
@@ -199,6 +187,25 @@ def _read_all() -> bytes:
         if not part:
             return b"".join(parts)
         parts.append(part)
+
+
+def ask(prompt: str, *, echo: bool = True) -> str:
+    """One line that is typed at the terminal, by its own line editor; without `echo`, unseen.
+
+    Raises EOFError at Ctrl-D, and where the terminal went away.
+    """
+    if not echo:
+        from getpass import getpass
+
+        return getpass(visible(prompt)).strip()
+    write(visible(prompt).encode("utf-8", "replace"), STDERR)
+    try:
+        line = sys.stdin.buffer.readline()
+    except OSError as error:
+        raise EOFError from error
+    if not line:
+        raise EOFError
+    return line.decode("utf-8", "replace").strip()
 
 
 def home(environ: Mapping[str, str], kind: str) -> str:

@@ -155,7 +155,7 @@ def on_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     """Wait for something that must come true, and soon."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for knows nothing of events
+        while not condition():
             await asyncio.sleep(0.002)
 
 

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import stat
+import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from holychat.screen import Writer
     from holychat.settings import Settings
 
+GRACE = 1.0  # seconds after a SIGTERM to write what came
 PATIENCE = 1.0  # seconds for the first byte of an inherited stdin, where there is a prompt too
 
 
@@ -131,9 +133,10 @@ def _watch() -> list[Exception]:
         task.cancel()
 
     def terminated(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the second one ends us on the spot,
-        if env.writing():  # and the first, where we wait for a reader that does not read
-            env.end_by(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the second one ends us on the spot
+        if sys.platform != "win32":  # and so does a full pipe that nobody reads
+            signal.signal(signal.SIGALRM, lambda *_: env.end_by(signal.SIGTERM))
+            signal.setitimer(signal.ITIMER_REAL, GRACE)
         ends.append(env.Terminated())
         loop.call_soon_threadsafe(task.cancel)
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holychat.core.choose import match, split
-from holychat.core.failure import UsageError
+from holychat.core.choose import match
+from holychat.core.failure import SettingsError, UsageError
+from holychat.engine.choice import chosen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,10 +32,11 @@ def key_of(settings: Settings, name: str) -> tuple[str, str]:
 
 
 def default_model(settings: Settings, name: str, listed: Sequence[str] = ()) -> str:
-    """The model that a provider is asked for when nobody names one; empty where only its own list
-    could tell, and `listed` is empty."""
-    provider, model = split(settings["model"], settings.names(), settings.aliases)
-    if (provider or settings.active()) != name:
+    """The model that `-p name` alone asks for; empty where only the provider's own list could
+    tell, and `listed` is empty."""
+    try:
+        _, model = chosen(settings, lambda who: listed if who == name else (), "", name)
+    except SettingsError:  # of somebody unknown who was configured: this one is well
         model = ""
     model = model or str(settings[f"providers.{name}.model"])
     try:

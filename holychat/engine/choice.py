@@ -42,11 +42,10 @@ def _configured(settings: Settings, known: Known, pinned: str) -> tuple[str, str
     if not said:
         return active, ""
     named, model = _named(settings, known, said, pinned=False)
-    if not named:
-        return active, model if _home(settings) == active else ""
-    if pinned or _overruled(settings) or named not in settings.names():
-        return active, model if named == active else ""
-    return named, model
+    overruled = settings.value("provider").source.layer > settings.value("model").source.layer
+    if named in settings.names() and not pinned and not overruled:
+        return named, model
+    return active, model if active == (named or settings.home()) else ""
 
 
 def _named(settings: Settings, known: Known, wanted: str, pinned: bool) -> tuple[str, str]:
@@ -58,37 +57,11 @@ def _named(settings: Settings, known: Known, wanted: str, pinned: bool) -> tuple
     whole, active = f"{named}/{model}", settings.active()
     if whole in known(active):
         return "", whole
-    if _field(settings, active, "dialect") == "openrouter" and not settings.has_key(named):
+    if settings[f"providers.{active}.dialect"] == "openrouter" and not settings.has_key(named):
         return "", whole  # all of OpenRouter's ids have a slash
-    if whole == _field(settings, named, "model") or whole in known(named):
+    if whole == settings[f"providers.{named}.model"] or whole in known(named):
         return named, whole  # `openrouter/auto` is an id of openrouter's
     return named, model
-
-
-def _home(settings: Settings) -> str:
-    """Who the configured model is meant for, where it names nobody: the provider said beside it or
-    below it; else who would be asked if none were switched off."""
-    name = settings["provider"]
-    if _overruled(settings):
-        # A level below is no business of ours but here: what the file says under the others.
-        name = settings._layers.given.get(("provider",), "")  # noqa: SLF001
-    if name.strip():
-        return settings.canonical(name)
-    keyed = (row.name for row in BUILT_IN if row.needs_key and settings.has_key(row.name))
-    first = next(keyed, "")
-    if first in settings.names() and _overruled(settings):
-        return first
-    return settings.active() if not first or first in settings.names() else first
-
-
-def _overruled(settings: Settings) -> bool:
-    """Whether the provider is said on a higher level than the model."""
-    provider, model = settings.value("provider"), settings.value("model")
-    return bool(provider.value.strip()) and provider.source.layer > model.source.layer
-
-
-def _field(settings: Settings, name: str, field: str) -> str:
-    return str(settings.value(f"providers.{name}.{field}").value)
 
 
 def missing_key(settings: Settings, name: str) -> SettingsError:

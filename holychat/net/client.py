@@ -84,7 +84,7 @@ class Client:
         """Begin to open a connection, so that it stands when the user presses Enter."""
         if provider.name != DEMO:
             try:
-                target = _target(provider)
+                target = target_of(provider)
             except (httpx.InvalidURL, ValueError):
                 return  # the request itself will meet the failure, and report it
             self.pool.warm(target)
@@ -116,7 +116,7 @@ class Client:
                 async for delta in deltas:
                     yield delta
         except Failure as failure:
-            _named(failure, provider)
+            named(failure, provider)
             raise
         finally:
             await response.aclose()
@@ -130,7 +130,7 @@ class Client:
         except TimeoutError as error:
             raise _late(provider, self.timers.headers) from error
         except Failure as failure:
-            _named(failure, provider)
+            named(failure, provider)
             raise
         finally:
             await response.aclose()
@@ -158,7 +158,7 @@ class Client:
         except TimeoutError as error:
             raise _late(provider, limit) from error
         except Failure as failure:
-            _named(failure, provider)
+            named(failure, provider)
             raise
         if 200 <= response.status_code < 300:
             return response
@@ -404,7 +404,7 @@ class _Transport(httpx.AsyncBaseTransport):
         else:
             path = request.url.raw_path.decode("ascii")
             exchange = await self._pool.exchange(
-                _target(provider), request.method, path, request.headers.raw, request.content
+                target_of(provider), request.method, path, request.headers.raw, request.content
             )
         return httpx.Response(
             exchange.status,
@@ -443,7 +443,8 @@ class Exchange(Protocol):
     def drain(self) -> None: ...
 
 
-def _target(provider: Provider) -> http1.Target:
+def target_of(provider: Provider) -> http1.Target:
+    """Where its connections go. Raises httpx.InvalidURL and ValueError."""
     url = httpx.URL(provider.base_url)
     port = url.port or {"https": 443, "http": 80}.get(url.scheme, 0)
     host = url.raw_host.decode("ascii").strip("[]")
@@ -465,7 +466,7 @@ def _late(provider: Provider, seconds: float) -> Failure:
     return Failure(Kind.TIMEOUT_HEADERS, what, hint(Kind.TIMEOUT_HEADERS, provider.name))
 
 
-def _named(failure: Failure, provider: Provider) -> Failure:
+def named(failure: Failure, provider: Provider) -> Failure:
     """The failure with the provider's name and a hint, which the floors below do not know."""
     if provider.name not in failure.what:
         failure.what = f"{provider.name}: {failure.what}"

@@ -243,7 +243,7 @@ class Pool:
 
     async def _warm(self, target: Target) -> None:
         try:
-            self._keep(target, await self._open(target))
+            self.keep(target, await self._open(target))
         except Failure:
             pass  # the request itself will meet the failure, and report it
 
@@ -270,7 +270,7 @@ class Pool:
         # Bytes after the end would be taken for the next answer.
         if done and not any(protocol.trailing_data):
             protocol.start_next_cycle()
-            self._keep(target, connection)
+            self.keep(target, connection)
         else:
             connection.abort()
 
@@ -279,7 +279,9 @@ class Pool:
         """Connections that are open and free."""
         return sum(len(kept) for kept in self._idle.values())
 
-    def _keep(self, target: Target, connection: Connection) -> None:
+    def keep(self, target: Target, connection: Connection) -> None:
+        """Have an open connection at hand for the next request; it may be one of others' making."""
+        self._open_ones.add(connection)
         connection.idle_since = asyncio.get_running_loop().time()
         self._idle.setdefault(target, []).append(connection)
 
@@ -321,7 +323,7 @@ class Pool:
                 Kind.TIMEOUT_CONNECT, f"no connection to {target.address} within {seconds}"
             ) from error
         except (OSError, h11.ProtocolError, ValueError) as error:
-            raise _connect_failure(error, target) from error
+            raise connect_failure(error, target) from error
         self._open_ones.add(connection)
         return connection
 
@@ -385,7 +387,7 @@ async def _socket(host: str, port: int) -> socket.socket:
     try:
         while waiting or running:
             if waiting:
-                tasks.append(loop.create_task(_connected_socket(waiting.pop(0))))
+                tasks.append(loop.create_task(connected_socket(waiting.pop(0))))
                 running.add(tasks[-1])
             pause = STAGGER if waiting else None
             done, running = await asyncio.wait(
@@ -412,7 +414,8 @@ async def _addresses(host: str, port: int) -> Sequence[tuple[Any, ...]]:
         return await loop.getaddrinfo(host, port, type=kind)
 
 
-async def _connected_socket(found: tuple[Any, ...]) -> socket.socket:
+async def connected_socket(found: tuple[Any, ...]) -> socket.socket:
+    """A socket to one address as getaddrinfo gives it. Raises OSError."""
     family, kind, protocol, _, address = found
     sock = socket.socket(family, kind, protocol)
     try:
@@ -434,12 +437,12 @@ async def _through_proxy(
     target: Target, tls: ssl.SSLContext | None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """An HTTP proxy: CONNECT for https, absolute-form requests (see `_encoded`) for http."""
-    proxy = _proxy(target)
+    proxy = proxy_of(target)
     reader, writer = await _dial(proxy.hostname or "", proxy.port or 80, None)
     if tls is None:
         return reader, writer
     try:
-        await _tunnel(target, reader, writer)
+        await open_tunnel(target, reader, writer)
         await writer.start_tls(tls, server_hostname=target.host)
         return reader, writer
     except BaseException:
@@ -447,9 +450,10 @@ async def _through_proxy(
         raise
 
 
-async def _tunnel(
+async def open_tunnel(
     target: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
+    """CONNECT on an open connection to the proxy. Raises Failure where that refuses."""
     tunnel = h11.Connection(h11.CLIENT)
     headers = [(b"host", target.address.encode()), *_proxy_authorization(target)]
     connect = h11.Request(method="CONNECT", target=target.address, headers=headers)
@@ -461,7 +465,7 @@ async def _tunnel(
         raise Failure(Kind.CONNECT, f"the proxy answered {status} to CONNECT {target.address}")
 
 
-def _proxy(target: Target) -> SplitResult:
+def proxy_of(target: Target) -> SplitResult:
     """The proxy's address, which no message may quote whole: it can hold a password."""
     try:
         proxy = urlsplit(target.proxy)
@@ -474,7 +478,7 @@ def _proxy(target: Target) -> SplitResult:
 
 
 def _proxy_authorization(target: Target) -> Headers:
-    proxy = _proxy(target)
+    proxy = proxy_of(target)
     if not proxy.username:
         return []
     pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
@@ -505,10 +509,11 @@ def _encoded(
 # --- Foreign errors, in our words ---------------------------------------------------------------
 
 
-def _connect_failure(error: BaseException, target: Target) -> Failure:
+def connect_failure(error: BaseException, target: Target) -> Failure:
+    """Why no connection came about."""
     host, where = target.host, target.address
     if target.proxy:
-        proxy = _proxy(target)
+        proxy = proxy_of(target)
         host, where = (f"{word} {proxy.hostname}" for word in ("proxy", "the proxy"))
     if isinstance(error, ssl.SSLCertVerificationError):
         return Failure(

@@ -19,14 +19,14 @@ import h11
 from holychat.core.chat import Message, Request
 from holychat.core.failure import Failure, Kind
 from holychat.core.provider import DEMO, Provider
-from holychat.net.client import Client, Timers, _named, _target
+from holychat.net.client import Client, Timers, named, target_of
 from holychat.net.http1 import (
     READ_SIZE,
     Connection,
-    _connect_failure,
-    _connected_socket,
-    _proxy,
-    _tunnel,
+    connect_failure,
+    connected_socket,
+    open_tunnel,
+    proxy_of,
     trust,
 )
 
@@ -91,7 +91,7 @@ async def measure(
     except TimeoutError:
         failure = _late(provider, watch.phase, limit)
     except Failure as error:
-        failure = _named(error, provider)
+        failure = named(error, provider)
     finally:
         await client.aclose()
     return Probe(
@@ -166,10 +166,10 @@ class _TimedClient(Client):
 
 async def _connect(provider: Provider, client: Client, watch: _Stopwatch) -> None:
     """Open a connection by its steps and leave it to the client's pool. Raises Failure."""
-    target = _target(provider)
+    target = target_of(provider)
     try:
         tls = await asyncio.to_thread(trust, target.ca) if target.scheme == "https" else None
-        proxy = _proxy(target) if target.proxy else None
+        proxy = proxy_of(target) if target.proxy else None
         host, port = (proxy.hostname or "", proxy.port or 80) if proxy else target[1:3]
         with watch.time("dns"):
             addresses = await _resolved(host, port)
@@ -186,10 +186,8 @@ async def _connect(provider: Provider, client: Client, watch: _Stopwatch) -> Non
     except TimeoutError:
         raise
     except (OSError, h11.ProtocolError, ValueError) as error:
-        raise _connect_failure(error, target) from error
-    connection = Connection(reader, writer)
-    client.pool._open_ones.add(connection)  # noqa: SLF001 - one floor, one network
-    client.pool._keep(target, connection)  # noqa: SLF001
+        raise connect_failure(error, target) from error
+    client.pool.keep(target, Connection(reader, writer))
 
 
 async def _resolved(host: str, port: int) -> list[tuple[Any, ...]]:
@@ -219,10 +217,10 @@ async def _first_to_connect(addresses: list[tuple[Any, ...]]) -> socket.socket:
     for found in addresses[:-1]:
         try:
             async with asyncio.timeout(ADDRESS_LIMIT):
-                return await _connected_socket(found)
+                return await connected_socket(found)
         except OSError:  # TimeoutError is one
             continue
-    return await _connected_socket(addresses[-1])
+    return await connected_socket(addresses[-1])
 
 
 async def _secured(
@@ -230,7 +228,7 @@ async def _secured(
 ) -> None:
     """TLS on an open connection, through the proxy's tunnel where there is one."""
     if target.proxy:
-        await _tunnel(target, reader, writer)
+        await open_tunnel(target, reader, writer)
     await writer.start_tls(tls, server_hostname=target.host)
 
 

@@ -189,7 +189,19 @@ class Settings:
         """
         chosen = self._chosen()
         flag = self._fields["provider"].layer is Layer.FLAG
-        return chosen if chosen and (flag or chosen in self.names()) else self._first_choice()
+        usable = chosen and (flag or chosen in self.names())
+        return chosen if usable else self._first_choice(self.names())
+
+    def home(self) -> str:
+        """Who the configured model is meant for, where it names nobody: who would be asked by what
+        is said on its layer and below, had nobody been switched off.
+
+        Raises SettingsError where that is unknown.
+        """
+        said = self._fields["provider"].value
+        if self._fields["provider"].layer > self._fields["model"].layer:
+            said = self._layers.given.get(("provider",), "")
+        return self.canonical(said) if said.strip() else self._first_choice([*self._providers.rows])
 
     def _chosen(self) -> str:
         found = self._fields["provider"]
@@ -198,8 +210,7 @@ class Settings:
         except SettingsError as error:
             raise self._layers.error(found, error.what, error.hint) from error
 
-    def _first_choice(self) -> str:
-        names = self.names()
+    def _first_choice(self, names: list[str]) -> str:
         if DEFAULT_PROVIDER not in names:
             names.sort(key=lambda name: name != FALLBACK)
         for name in names:
@@ -242,13 +253,17 @@ def load(
     cwd: Path,
     path: Path | None = None,
     flags: Mapping[str, Any] | None = None,
+    more: str = "",
 ) -> Settings:
     """Everything that holychat is told.
 
     `path` is the config file, by default the user's; `flags` has the names of FIELDS, and None is
-    a flag that was not given. Raises SettingsError and UsageError.
+    a flag that was not given. `more` is a provider that counts as if the file spoke of it: setup
+    tries it before it writes. Raises SettingsError and UsageError.
     """
     config = read_config(path or config_path(environ))
+    if more:
+        config.table.setdefault("providers", {}).setdefault(more, {})
     given = checked(config)
     rows = known(config)
     dotenv = read_dotenv(cwd / ".env", set(_dotenv_names(rows)))

@@ -318,7 +318,7 @@ class Repl:
             vi_mode=self.settings["ui.keys"] == "vi",
             key_bindings=bindings(self._pastes, lambda: self.multiline, self.hint),
             completer=SlashCompleter(slash.COMMANDS, self._offers),
-            # Only for commands: the menu's room is kept free below the prompt as long as this holds.
+            # Only for commands: the menu's room is kept free as long as this holds.
             complete_while_typing=Condition(self._at_a_command),
             reserve_space_for_menu=6,
             history=InputHistory(path, self._pastes.unfold),

@@ -85,9 +85,12 @@ async def model(repl: Repl, name: str) -> None:
         if len(ids) > 40:
             repl.say(f"  … {len(ids) - 40} more; Tab after /model searches them")
         return
-    # A bare name means a model of this provider; PROVIDER/NAME changes both.
-    pinned = "" if "/" in name or name in repl.settings.aliases else repl.chat.provider.name
-    repl.chat.provider, repl.chat.model = await session.choose(name, pinned)
+    # A bare name is a model of this provider; PROVIDER/NAME changes both, unless it is such a name.
+    here = repl.chat.provider.name
+    elsewhere = name in repl.settings.aliases or name.partition("/")[0] in repl.settings.names()
+    own = name in session.learned.models(here)
+    wanted = "" if elsewhere and not own else here
+    repl.chat.provider, repl.chat.model = await session.choose(name, wanted)
     repl.note(f"now {repl.chat.model} on {repl.chat.provider.name}")
 
 
