@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+import random
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from holychat.core.blocks import (
+    CUT,
+    Blocks,
+    Code,
+    Definition,
+    Heading,
+    Html,
+    Item,
+    Paragraph,
+    Piece,
+    Quote,
+    Row,
+)
+
+EXAMPLES = json.loads((Path(__file__).parents[1] / "data" / "commonmark-0.31.json").read_text())
+SOURCES = [example["markdown"] for example in EXAMPLES]
+
+
+def pieces(source: str, *cuts: int) -> list[Piece]:
+    """All pieces of a document, fed in parts that end at `cuts`."""
+    blocks = Blocks()
+    out: list[Piece] = []
+    places = [0, *sorted(cut for cut in cuts if cut < len(source)), len(source)]
+    for start, end in pairwise(places):
+        out += blocks.feed(source[start:end])
+    return out + blocks.finish()
+
+
+# --- The same whatever the chunks --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 4, 17])
+def test_every_example_is_the_same_in_any_chunks(size: int) -> None:
+    for source in SOURCES:
+        assert pieces(source, *range(size, len(source), size)) == pieces(source), source
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(SOURCES), min_size=1, max_size=8), st.randoms())
+def test_concatenated_examples_are_the_same_in_any_chunks(
+    sources: list[str], chance: random.Random
+) -> None:
+    source = "".join(sources)
+    cuts = [chance.randrange(len(source) + 1) for _ in range(chance.randrange(30))]
+    assert pieces(source, *cuts) == pieces(source)
+
+
+@given(st.text(alphabet="ab *_`#>-+1.[]|:\n\t<&~=\\", max_size=200), st.randoms())
+def test_random_text_is_the_same_in_any_chunks(source: str, chance: random.Random) -> None:
+    cuts = [chance.randrange(len(source) + 1) for _ in range(chance.randrange(20))]
+    assert pieces(source, *cuts) == pieces(source)
+
+
+def test_looking_at_the_tail_changes_nothing_and_foretells_the_end() -> None:
+    for source in SOURCES:
+        looked, plain = Blocks(), Blocks()
+        out: list[Piece] = []
+        for letter in source:
+            out += looked.feed(letter)
+            looked.tail()
+        assert out == plain.feed(source)
+        assert looked.tail() == plain.finish()
+
+
+# --- The same blocks as a CommonMark parser -----------------------------------------------------
+
+
+def _ours(source: str) -> list[Any]:
+    """(containers, kind, content) of each leaf."""
+    out: list[Any] = []
+    for piece in pieces(source):
+        path = "".join(
+            ">" if isinstance(c, Quote) else "-" if c.number is None else "1" for c in piece.path
+        )
+        if isinstance(piece, Paragraph):
+            kind, content = "text", piece.text
+        elif isinstance(piece, Definition):
+            kind, content = "text", piece.text  # what only looks like one is a paragraph there
+        elif isinstance(piece, Heading):
+            kind, content = f"h{piece.level}", piece.text
+        elif isinstance(piece, Code):
+            kind, content = "code", "".join(f"{line}\n" for line in piece.lines)
+        elif isinstance(piece, Html):
+            kind, content = "html", "".join(f"{line}\n" for line in piece.lines)
+        else:
+            kind, content = type(piece).__name__.lower(), ""
+        if piece.first:
+            out.append([path, kind, content])
+        else:
+            out[-1][2] += content
+    return [leaf for leaf in map(_normal, out) if leaf != ("", "text", "")]
+
+
+def _theirs(source: str) -> list[Any]:
+    out: list[Any] = []
+    heading = ""
+    path: list[str] = []
+    empty: list[bool] = []
+    for token in MarkdownIt("commonmark").parse(source.expandtabs(4)):
+        if token.type in ("blockquote_open", "list_item_open"):
+            ordered = token.type == "list_item_open" and token.markup in ".)"
+            path.append(">" if token.type == "blockquote_open" else "1" if ordered else "-")
+            empty.append(True)
+        elif token.type in ("blockquote_close", "list_item_close"):
+            if empty.pop() and path[-1] != ">":
+                out.append(("".join(path), "text", ""))
+            path.pop()
+        elif token.type in ("inline", "fence", "code_block", "html_block", "hr"):
+            empty = [False] * len(empty)
+            kind = {"fence": "code", "code_block": "code", "html_block": "html", "hr": "rule"}.get(
+                token.type, ""
+            )
+            out.append(["".join(path), kind or "text", token.content])
+            if token.type == "inline" and heading:
+                out[-1][1] = heading
+        elif token.type == "heading_open":
+            heading = token.tag
+            empty = [False] * len(empty)
+            continue
+        if token.type != "inline":
+            heading = ""
+    return list(map(_normal, out))
+
+
+def _normal(leaf: Any) -> tuple[str, str, str]:
+    path, kind, content = leaf
+    lines = [line.strip() if kind != "code" else line.rstrip() for line in content.split("\n")]
+    return path, kind, "\n".join(lines).strip("\n")
+
+
+def test_the_blocks_of_every_example_are_those_of_a_commonmark_parser() -> None:
+    for source in SOURCES:
+        env: dict[str, Any] = {}
+        MarkdownIt("commonmark").parse(source, env)
+        if not env.get("references"):  # definitions stay visible here, by intent
+            assert _ours(source) == _theirs(source), source
+
+
+# --- Tables, definitions, long text -------------------------------------------------------------
+
+
+def test_a_table_comes_row_by_row() -> None:
+    blocks = Blocks()
+    assert blocks.feed("intro\n| a | b |\n") == []
+    head = blocks.feed("|:-:|--:|\n")
+    align = ("center", "right")
+    assert head == [
+        Paragraph((), text="intro"),
+        Row((), last=False, cells=("a", "b"), align=align),
+    ]
+    row = blocks.feed("| x \\| y | `z` | too many |\n")
+    assert row == [Row((), first=False, last=False, cells=("x | y", "`z`"), align=align)]
+    assert blocks.feed("only one\n\n") == [
+        Row((), first=False, last=False, cells=("only one", ""), align=align),
+        Row((), first=False, align=align),
+    ]
+
+
+def test_a_head_with_other_columns_is_no_table() -> None:
+    assert pieces("| a | b |\n|---|\n") == [Paragraph((), text="| a | b |\n|---|")]
+
+
+def test_definitions_stay_visible_each_on_its_line() -> None:
+    source = "See [one][1].\n\n[1]: https://a.example\n[^2]: a footnote\n"
+    assert pieces(source) == [
+        Paragraph((), text="See [one][1]."),
+        Definition((), text="[1]: https://a.example"),
+        Definition((), text="[^2]: a footnote"),
+    ]
+
+
+def test_items_know_their_list_and_number() -> None:
+    numbers = [
+        (container.list, container.number)
+        for piece in pieces("7. a\n7. b\n\n7) c\n- d\n- e\n")
+        for container in piece.path
+        if isinstance(container, Item)
+    ]
+    assert numbers == [(1, 7), (1, 8), (3, 7), (4, None), (4, None)]
+
+
+@pytest.mark.parametrize("mark", ["", "**", "`", "[", "*a* _b_ "])
+@pytest.mark.parametrize("end", [" ", "\n"])
+def test_a_long_paragraph_is_cut_and_nothing_is_lost(mark: str, end: str) -> None:
+    source = mark + end.join(f"word{number}" for number in range(20_000))
+    blocks = Blocks()
+    out: list[Piece] = []
+    most = 0
+    for start in range(0, len(source), 64):
+        out += blocks.feed(source[start : start + 64])
+        tail = blocks.tail()
+        most = max(most, sum(len(piece.text) for piece in tail if isinstance(piece, Paragraph)))
+    out += blocks.finish()
+    assert "".join(piece.text for piece in out if isinstance(piece, Paragraph)) == source
+    assert out == pieces(source)
+    assert most < 5 * CUT  # what may still change stays small
+    assert [piece.first for piece in out] == [True] + [False] * (len(out) - 1)
+    assert [piece.last for piece in out] == [False] * (len(out) - 1) + [True]
+
+
+def test_a_long_line_of_code_does_not_wait_for_its_end() -> None:
+    blocks = Blocks()
+    blocks.feed("```\n")
+    out = blocks.feed("x" * 100_000)
+    assert sum(len(line) for piece in out if isinstance(piece, Code) for line in piece.lines) > (
+        90_000
+    )
+
+
+def test_a_word_without_end_is_cut_too() -> None:
+    out = pieces("y" * 100_000)
+    assert len(out) > 5
+    assert "".join(piece.text for piece in out if isinstance(piece, Paragraph)) == "y" * 100_000
