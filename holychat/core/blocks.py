@@ -9,7 +9,7 @@ Owns the block structure. Must not know colours, widths or a terminal. Standard 
 
 Where a stream asks for another rule than CommonMark, the text still decides:
 - a paragraph is cut into pieces of about `CUT` characters, at a blank where no inline construct
-  is open (or, from twice that on, at any blank), and such a long one becomes neither a setext
+  is open (or, from `FORCED` on, at any blank), and such a long one becomes neither a setext
   heading nor the head of a table;
 - a link reference definition stays visible as a line of its own, and a reference to it stays as it
   was written: the definition may come long after the rows that would have to change.
@@ -21,8 +21,9 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-CUT = 2000  # characters of a paragraph from which on it may be cut
-LONG = 4000  # characters of a line that are taken before its end has come
+CUT = 400  # characters of a paragraph from which on it may be cut, a few rows
+FORCED = 2000  # from which on it is cut at any blank, and at twice as many anywhere
+LONG = 4000  # characters of a line that are taken before its end has come; of plain text, CUT
 
 
 class Quote(NamedTuple):
@@ -224,11 +225,18 @@ class Blocks:
 
     def _portions(self, line: str) -> str:
         """Take whole portions of a long line; returns what is left of it."""
-        while len(line) >= LONG:
-            self._take(line[:LONG])
+        while len(line) >= (size := self._portion(line)):
+            self._take(line[:size])
             self._glued = True
-            line = line[LONG:]
+            line = line[size:]
         return line
+
+    def _portion(self, line: str) -> int:
+        """How much of a long line may be taken before its end: a row of a table or a heading
+        has to be whole, plain text has not."""
+        kind = self._leaf.kind if self._leaf is not None else "paragraph"
+        plain = self._glued or not ("|" in line[:CUT] or line.lstrip()[:1] == "#")
+        return CUT if kind == "paragraph" and plain else LONG
 
     def _take(self, line: str) -> None:
         leaf = self._leaf
@@ -503,21 +511,18 @@ _MARKS = re.compile(r"\\.|`+|\*+|_+|~~|\[|\]\([^)\s]*|\]|<[a-zA-Z/!?][^>]*>|\s",
 
 
 def _cut(text: str) -> int:
-    """Where to cut: behind a blank from CUT on at which nothing is open, from twice CUT on behind
-    any blank, from four times CUT on anywhere. 0 where the text has no such place yet."""
+    """Where to cut: behind a blank from CUT on at which nothing is open, from FORCED on behind any
+    blank, from twice FORCED on anywhere. 0 where the text has no such place yet."""
     open_marks: list[str] = []
-    late = 0
     for mark in _MARKS.finditer(text):
         found, at = mark.group(), mark.end()
-        if found.isspace():
-            if at >= CUT and not open_marks:
-                return at
-            if at >= 2 * CUT:
-                return at
-            continue
-        _toggle(open_marks, found, text[at : at + 1])
-        late = at
-    return 4 * CUT if len(text) >= 4 * CUT and late < 5 * CUT else 0
+        if at > 2 * FORCED:
+            break
+        if not found.isspace():
+            _toggle(open_marks, found, text[at : at + 1])
+        elif at >= FORCED or (at >= CUT and not open_marks):
+            return at
+    return 2 * FORCED if len(text) >= 2 * FORCED else 0
 
 
 def _toggle(open_marks: list[str], found: str, after: str) -> None:

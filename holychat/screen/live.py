@@ -1,77 +1,45 @@
-"""The answer in a live panel: rich draws it, a timer paces it.
+"""The answer in a live panel: pieces are drawn as they become final, a timer paces the frames.
 
-Owns the panel's looks and its frames: at most `fps` a second, none when nothing changed, and never
-so many that painting takes more than a quarter of the time. While it streams, only the last rows
-that fit the window are painted, and they are erased before the whole answer is printed once: so
-the scrollback has each row once, however tall the answer. Must not know where events come from.
+Owns the panel's looks and its pace: at most `fps` frames a second, none when nothing changed, and
+text that comes in lumps is let out evenly, never more than `LAG` late. What a frame costs does not
+depend on how long the answer is. Must not know where events come from.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
+import math
+import os
 import time
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.markdown import Markdown
-from rich.segment import Segment, Segments
+from rich.console import Console
+from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
-from rich.theme import Theme
 
 from holychat import env
+from holychat.core.blocks import Blocks
 from holychat.core.chat import Attempt, Delta, Done, Finish, Notice, Turn
 from holychat.core.sanitize import one_line, visible
+from holychat.screen.draw import Drawer, Line, document
+from holychat.screen.paint import Painter
+from holychat.screen.theme import theme
 from holychat.screen.words import seconds, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
+    from holychat.core.blocks import Piece
     from holychat.core.chat import Event
     from holychat.screen import Look
 
-ACCENT = "cyan"
-DIM = "bright_black"
-# Rich puts inline code on a black ground, which is a hole in a light terminal.
-STYLES = {"markdown.code": ACCENT, "markdown.h1": "bold", "markdown.h2": "bold"}
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 SPIN = 0.1  # seconds a spinner step
-CODE_THEME = "ansi_dark"  # the terminal's own colours: right on light and dark backgrounds
-# Synchronized output: a terminal that knows it shows a frame whole, others ignore it.
-BEGIN, END = "\x1b[?2026h", "\x1b[?2026l"
-
-
-def console(look: Look) -> Console:
-    """A rich console on stdout that takes nothing in a text for markup."""
-    return Console(
-        file=sys.stdout,
-        theme=Theme(STYLES),
-        force_terminal=look.terminal or None,
-        no_color=not look.color,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        soft_wrap=False,
-    )
-
-
-def rule(label: str, width: int, style: str = DIM, *, right: bool = False) -> Text:
-    """A horizontal rule with a label near one end, one cell short of the width."""
-    room = max(1, width - 1)
-    text = Text(f" {one_line(label, max(1, room - 4))} " if label else "", style)
-    text.truncate(room - 2)
-    line = "─" * max(1, room - 1 - text.cell_len)
-    return (
-        Text.assemble((line, DIM), text, ("─", DIM))
-        if right
-        else Text.assemble(("─", DIM), text, (line, DIM))
-    )
-
-
-def markdown(text: str) -> RenderableType:
-    """A document as it is painted. The text is foreign: controls are made visible first."""
-    return Markdown(visible(text), code_theme=CODE_THEME)
+LAG = 0.12  # seconds over which a lump of text is let out
+BUDGET = 0.015  # seconds of drawing a frame; what is left comes with the next
+LUMP = 2000  # characters that are let out at least, where more than that waits
 
 
 class LiveWriter:
@@ -79,143 +47,211 @@ class LiveWriter:
 
     def __init__(self, look: Look) -> None:
         self._look = look
-        self._console = console(look)
-        self._live: Live | None = None
+        self._theme = theme()
+        self._painter = Painter(color=look.color, environ=os.environ)
         self._timer: asyncio.TimerHandle | None = None
+        self._open = False  # a panel is on the screen
         self._reset("")
 
     def _reset(self, title: str) -> None:
         self._title = title
-        self._texts: list[str] = []
+        self._blocks = Blocks()
+        self._drawer = Drawer(80, self._theme, clickable=os.environ.get("TERM") != "linux")
+        self._rows: Iterator[Line] = iter(())  # final rows that are still to be drawn
+        self._waiting: list[Piece] = []  # final pieces behind them
+        self._buffer = ""  # text that came and is not let out yet
+        self._due = 0.0  # when all of it has to be
+        self._begun = False  # text is on the screen
         self._thoughts: list[str] = []
-        self._dirty = True
-        self._begun = time.monotonic()
+        self._thought_size = 0
+        self._start = time.monotonic()
         self._thought_for = 0.0
+        self._changed = True
+        self._last = 0.0
 
     def show(self, event: Event) -> None:
         if isinstance(event, Attempt):
             self._reset(f"{event.model} · {event.provider}")
-            self._start()
+            self._schedule()
         elif isinstance(event, Delta):
             self._add(event)
         elif isinstance(event, Notice):
             if not self._look.quiet:
-                self._console.print(Text(f"· {visible(event.text)}", DIM))
+                self._painter.frame([self._dim(f"· {event.text}")], [])
         elif isinstance(event, Done):
             self._finish(event.turn)
 
     def close(self) -> None:
-        """Take the panel off the screen; Done prints what came, a next delta paints it again."""
-        self._stop()
-
-    def _add(self, delta: Delta) -> None:
-        if self._live is None:
-            self._start()
-        if delta.reasoning and not self._texts:
-            self._thoughts.append(delta.reasoning)
-            self._thought_for = time.monotonic() - self._begun
-            self._dirty = True
-        if delta.text:
-            self._texts.append(delta.text)
-            self._dirty = True
-
-    # --- Frames -----------------------------------------------------------------------------
-
-    def _start(self) -> None:
-        self._live = Live(
-            console=self._console,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._live.start()
-        self._frame()
-
-    def _stop(self) -> None:
+        """Take what is not final off the screen; Done prints it, a next delta paints it again."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        live, self._live = self._live, None
-        if live is not None:
-            self._write(BEGIN)
-            live.update("", refresh=False)
-            live.stop()
-            self._write(END)
+        if self._open:
+            self._painter.erase()
+            self._painter.show_cursor()
+        self._open = False
+
+    def _add(self, delta: Delta) -> None:
+        if delta.reasoning and not self._begun:
+            self._thoughts.append(delta.reasoning)
+            self._thought_size += len(delta.reasoning)
+            self._thought_for = time.monotonic() - self._start
+            self._changed = True
+        if delta.text:
+            if not self._buffer:
+                self._due = time.monotonic() + LAG
+            self._buffer += delta.text
+            self._changed = True
+        self._schedule()
+
+    # --- Frames -----------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        """The next frame, unless there is one coming."""
+        if self._timer is None and (self._changed or not self._begun):
+            pause = 1 / self._look.fps if self._changed else SPIN
+            wait = max(0.0, self._last + pause - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(wait, self._frame)
 
     def _frame(self) -> None:
-        live = self._live
-        if live is None:
+        self._timer = None
+        now = time.monotonic()
+        self._let_out(now)
+        self._open = True
+        self._drawer.width = self._painter.size()[0]
+        final = list(self._drawn(now + BUDGET))
+        busy = bool(self._waiting) or self._pending
+        self._painter.frame(final, self._tail(busy))
+        self._last = now
+        self._changed = busy or bool(self._buffer)
+        self._schedule()
+
+    def _let_out(self, now: float) -> None:
+        """Hand on as much of the text as is due, so that a lump still reads as a stream."""
+        if not self._buffer:
             return
-        start = time.monotonic()
-        waiting = not self._texts
-        if self._dirty or waiting:
-            self._dirty = False
-            self._write(BEGIN)
-            live.update(self._picture(), refresh=True)
-            self._write(END)
-        spent = time.monotonic() - start
-        pause = max(SPIN if waiting else 1 / self._look.fps, 4 * spent)
-        self._timer = asyncio.get_running_loop().call_later(pause, self._frame)
+        left = max(0.0, self._due - now)
+        share = 1.0 if left <= 0 else min(1.0, (1 / self._look.fps) / left)
+        size = max(LUMP if len(self._buffer) > LUMP else 1, math.ceil(len(self._buffer) * share))
+        text, self._buffer = self._buffer[:size], self._buffer[size:]
+        self._take(text)
 
-    def _write(self, text: str) -> None:
-        self._console.file.write(text)
-        self._console.file.flush()
+    def _take(self, text: str) -> None:
+        if not self._begun:
+            self._begun = True
+            self._head()
+        self._waiting += self._blocks.feed(visible(text))
 
-    def _picture(self) -> RenderableType:
-        """What fits the window: the end of the answer between its rules."""
-        width, height = self._console.size
-        room = max(1, height - 4)
-        parts: list[RenderableType] = []
-        if not self._texts:
-            if self._thoughts and self._look.reasoning:
-                parts.append(self._tail(Text(visible("".join(self._thoughts)), DIM), room // 2))
-            waited = time.monotonic() - self._begun
-            step = SPINNER[int(waited / SPIN) % len(SPINNER)]
-            doing = "thinking" if self._thoughts else "waiting"
-            parts.append(Text(f"{step} {doing} {seconds(waited)}", DIM))
+    def _head(self) -> None:
+        """What stands above the answer, final as soon as there is one."""
+        rows = [self._rule(self._title, "accent")] if self._look.panel == "rules" else []
+        if self._thoughts and self._look.reasoning:
+            rows.append(self._folded())
+        self._rows = iter(rows)
+
+    def _drawn(self, until: float | None) -> Iterator[Line]:
+        """Final rows, until the time is over (one at least)."""
+        self._pending = False
+        while True:
+            for line in self._rows:
+                yield line
+                if until is not None and time.monotonic() > until:
+                    self._pending = True
+                    return
+            if not self._waiting:
+                return
+            self._rows = self._drawer.draw(self._waiting.pop(0))
+
+    _pending = False
+
+    def _tail(self, busy: bool) -> list[Line]:
+        """The part of the panel that is not final: the open end, or the wait; and the foot."""
+        columns, lines = self._painter.size()
+        room = max(1, min(lines // 2, lines - 3))
+        rows: list[Line] = []
+        if self._begun:
+            if not busy:
+                rows = self._drawer.tail(self._blocks.tail(), room)
         else:
-            if self._thoughts:
-                parts.append(self._folded())
-            parts.append(self._tail(markdown("".join(self._texts)), room - len(parts)))
-        return Group(*self._head(width), *parts, Text("─" * max(1, width - 1), DIM))
+            if self._look.panel == "rules":
+                rows.append(self._rule(self._title, "accent"))
+            if self._thoughts and self._look.reasoning:
+                rows += self._thinking(columns, room // 2)
+            rows.append(self._wait_line())
+        return [*rows, self._dim("─" * (columns - 1))]
 
-    def _tail(self, body: RenderableType, rows: int) -> RenderableType:
-        """The last rows of a drawing."""
-        lines = self._console.render_lines(body, pad=False)[-max(1, rows) :]
-        return Segments(_joined(lines))
+    def _wait_line(self) -> Line:
+        waited = time.monotonic() - self._start
+        step = SPINNER[int(waited / SPIN) % len(SPINNER)]
+        doing = "thinking" if self._thoughts else "waiting"
+        return self._dim(f"{step} {doing} {seconds(waited)}")
 
-    def _head(self, width: int) -> list[RenderableType]:
-        return [rule(self._title, width, ACCENT)] if self._look.panel == "rules" else []
+    def _thinking(self, columns: int, room: int) -> list[Line]:
+        """The last rows of the reasoning."""
+        end = ""
+        for thought in reversed(self._thoughts):
+            end = thought + end
+            if len(end) > columns * (room + 2):
+                break
+        text = Text(visible(end).strip(), end="")
+        lines = text.wrap(_wrapper(), max(4, columns - 1), overflow="fold")[-max(1, room) :]
+        return [self._dim(line.plain.rstrip()) for line in lines]
 
-    def _folded(self) -> Text:
+    # --- Looks ------------------------------------------------------------------------------
+
+    def _dim(self, text: str) -> Line:
+        columns, _ = self._painter.size()
+        return [
+            Segment(
+                one_line(text, columns - 1) if len(text) >= columns else visible(text),
+                self._theme["dim"],
+            )
+        ]
+
+    def _rule(self, label: str, role: str, *, right: bool = False) -> Line:
+        """A horizontal rule with a label near one end, one cell short of the width."""
+        room = max(1, self._painter.size()[0] - 1)
+        text = Text(f" {one_line(label, max(1, room - 4))} " if label else "", end="")
+        text.truncate(max(1, room - 2))
+        line = "─" * max(1, room - 1 - text.cell_len)
+        dim: Style = self._theme["dim"]
+        words = Segment(text.plain, self._theme[role])
+        if right:
+            return [Segment(line, dim), words, Segment("─", dim)]
+        return [Segment("─", dim), words, Segment(line, dim)]
+
+    def _folded(self) -> Line:
         """Reasoning, folded to one line."""
-        length = sum(len(thought) for thought in self._thoughts)
-        return Text(f"· thought for {seconds(self._thought_for)} ({length:,} characters)", DIM)
+        return self._dim(
+            f"· thought for {seconds(self._thought_for)} ({self._thought_size:,} characters)"
+        )
 
     def _finish(self, turn: Turn) -> None:
-        self._stop()
-        width = self._console.width
-        parts: list[RenderableType] = []
-        if self._thoughts and self._look.reasoning:
-            parts.append(self._folded())
-        if turn.text:
-            parts.append(markdown(turn.text))
-        said = summary(turn)
-        style = DIM if turn.finish is Finish.STOP else "yellow"
-        if self._look.panel == "rules" and turn.text:
-            parts = [*self._head(width), *parts, rule(said, width, style, right=True)]
-        elif turn.text or turn.finish is Finish.INTERRUPTED:
-            parts.append(Text(said, style))
-        self._console.print(Group(*parts))
+        """Everything that is left, and the foot; a turn without text leaves no trace."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._drawer.width = self._painter.size()[0]
+        if self._buffer:
+            self._take(self._buffer)
+            self._buffer = ""
+        self._waiting += self._blocks.finish()
+        rows = self._drawn(None)
+        while part := list(islice(rows, 200)):
+            self._painter.frame(part, [])
+        role = "dim" if turn.finish is Finish.STOP else "warn"
+        foot: list[Line] = []
+        if self._begun or turn.finish is Finish.INTERRUPTED:
+            said = summary(turn)
+            framed = self._look.panel == "rules" and self._begun
+            foot = [self._rule(said, role, right=True)] if framed else [self._dim(said)]
+        self._painter.frame(foot, [])
+        self._painter.show_cursor()
+        self._open = False
 
 
-def _joined(lines: Iterable[list[Segment]]) -> list[Segment]:
-    out: list[Segment] = []
-    for line in lines:
-        out += line
-        out.append(Segment.line())
-    return out
+def _wrapper() -> Console:
+    return Console(width=80, color_system=None)
 
 
 class RenderWriter:
@@ -223,11 +259,19 @@ class RenderWriter:
 
     def __init__(self, look: Look) -> None:
         self._look = look
-        self._console = console(look)
 
     def show(self, event: Event) -> None:
         if isinstance(event, Done) and event.turn.text:
-            self._console.print(markdown(event.turn.text))
+            width = env.width()
+            console = Console(
+                width=width,
+                force_terminal=self._look.color,
+                no_color=not self._look.color,
+                highlight=False,
+            )
+            with console.capture() as drawn:
+                console.print(document(event.turn.text), end="")
+            env.write(drawn.get().encode("utf-8", "replace"))
         elif isinstance(event, Notice) and not self._look.quiet:
             env.err(event.text, dim=True)
 

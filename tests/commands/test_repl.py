@@ -405,9 +405,9 @@ async def test_edit_undo_set_system_and_completion(tmp_path: Path) -> None:
 async def test_the_first_prompt_is_painted_before_httpx_and_rich_are_loaded(tmp_path: Path) -> None:
     environ = {"PYTHONPROFILEIMPORTTIME": "1"}
     async with Terminal(home=tmp_path, environ=environ, columns=300) as term:
-        await term.until_raw(rb"\| +rich\.markdown\r")
+        await term.until_raw(rb"\| +holychat\.screen\.draw\r")
         painted = term.raw.index("› ".encode())
-        for late in (rb"\| +httpx\r", rb"\| +rich\.markdown\r"):
+        for late in (rb"\| +httpx\r", rb"\| +rich\.console\r"):
             found = re.search(late, term.raw)
             assert found is not None
             assert painted < found.start()

@@ -1,0 +1,353 @@
+"""Pieces of Markdown to rows of a terminal; the one place that says what a document looks like.
+
+`document` draws a whole source at once; a stream draws the same pieces one by one with a `Drawer`
+and gets the same rows: what a row looks like depends on the pieces before it, never on the time.
+
+The look: headings at the left, by weight; lists tight, with their numbers right-aligned; a bar for
+quotes; code without padding, so that copying it copies the code; tables without borders, whose
+columns shrink by wrapping words and break a word only where nothing else is left.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.segment import Segment
+from rich.text import Text
+
+from holychat.core.blocks import (
+    Blocks,
+    Code,
+    Definition,
+    Heading,
+    Html,
+    Item,
+    Paragraph,
+    Piece,
+    Quote,
+    Row,
+    Rule,
+)
+from holychat.core.sanitize import visible
+from holychat.screen.code import Highlighter
+from holychat.screen.inline import inline
+from holychat.screen.theme import Theme, theme
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from rich.console import ConsoleOptions, RenderableType, RenderResult
+
+    from holychat.core.blocks import Container, Path
+
+Line = list[Segment]  # one row of the terminal, without its newline
+
+LEAST = 12  # columns that text gets at least, however deep it is nested
+GAP = "  "  # between the columns of a table
+TASKS = {"[ ] ": "☐ ", "[x] ": "☑ ", "[X] ": "☑ "}
+
+# Wrapping needs rich's console for tab sizes and justification only, never to print.
+_WRAPPER = Console(width=80, color_system=None, legacy_windows=False)
+
+
+def document(source: str) -> RenderableType:
+    """A whole Markdown document; the streamed screen shows the same rows."""
+    return _Document(source)
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    source: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        blocks, drawer = Blocks(), Drawer(options.max_width)
+        for piece in (*blocks.feed(visible(self.source)), *blocks.finish()):
+            for line in drawer.draw(piece):
+                yield from line
+                yield Segment.line()
+
+
+@dataclass(slots=True)
+class _Table:
+    """A table that is coming: cells as styled text, rows in order, the head first."""
+
+    path: Path
+    align: tuple[str, ...]
+    rows: list[list[Text]] = field(default_factory=list)
+
+
+class Drawer:
+    """Draws the pieces of one document in their order; `width` may change between two of them."""
+
+    def __init__(self, width: int, looks: Theme | None = None, *, clickable: bool = True) -> None:
+        self.width = width
+        self._theme = looks or theme()
+        self._clickable = clickable
+        self._before: Piece | None = None
+        self._marked: set[int] = set()  # items whose marker is out
+        self._roomy: set[int] = set()  # items that have a gap in them
+        self._carry: Text | None = None  # the last row of a paragraph that goes on
+        self._code: Highlighter | None = None
+        self._table: _Table | None = None
+        self.codes = 0  # code blocks so far
+
+    def draw(self, piece: Piece) -> Iterator[Line]:
+        """The rows of a piece, made as they are taken: a large one can be taken in parts."""
+        if piece.first:
+            yield from self._gap(piece)
+        self._before = piece
+        yield from _DRAW[type(piece)](self, piece)
+
+    def tail(self, pieces: Iterable[Piece], rows: int) -> list[Line]:
+        """The last rows that the open end of the document has now; changes nothing.
+
+        Of an open table only the head and the last rows are laid out: it may be endless.
+        """
+        other = copy(self)
+        if self._table is not None:
+            shown = self._table.rows[:1] + self._table.rows[1:][-rows:]
+            other._table = replace(self._table, rows=shown)  # noqa: SLF001 - of the same kind
+        lines: deque[Line] = deque(maxlen=max(1, rows))
+        for piece in pieces:
+            lines.extend(other.draw(piece))
+        return list(lines)
+
+    def __copy__(self) -> Drawer:
+        """One that may draw on while this one stays as it is."""
+        other = Drawer.__new__(Drawer)
+        other.__dict__.update(self.__dict__)
+        other.__dict__.update(
+            _marked=set(self._marked), _roomy=set(self._roomy), _code=copy(self._code)
+        )
+        return other
+
+    # --- Around the pieces ------------------------------------------------------------------
+
+    def _gap(self, piece: Piece) -> Iterator[Line]:
+        """The blank row between two blocks, where there is one."""
+        before = self._before
+        if before is None:
+            return
+        common = 0
+        for mine, other in zip(before.path, piece.path, strict=False):
+            if mine.key != other.key:
+                break
+            common += 1
+        old = before.path[common] if common < len(before.path) else None
+        new = piece.path[common] if common < len(piece.path) else None
+        if isinstance(old, Item) and isinstance(new, Item) and old.list == new.list:
+            tight = not any(c.key in self._roomy for c in before.path[common:])
+        else:
+            nested = isinstance(new, Item) and old is None and isinstance(before, Paragraph)
+            defined = isinstance(before, Definition) and isinstance(piece, Definition)
+            tight = (nested and bool(before.path)) or defined
+        if not tight:
+            self._roomy.update(c.key for c in piece.path[:common])
+            line = self._prefix(piece.path[:common])
+            yield _stripped(line)
+
+    def _prefix(self, path: Iterable[Container]) -> Line:
+        """What stands in front of a row: bars, indentations, and markers the first time."""
+        line: Line = []
+        for container in path:
+            if isinstance(container, Quote):
+                line.append(Segment("▌ ", self._theme["quote"]))
+                continue
+            label = "•" if container.number is None else f"{container.number}."
+            wide = max(2 if container.number is None else 3, cell_len(label))
+            if container.key in self._marked:
+                label = ""
+            self._marked.add(container.key)
+            line.append(Segment(f"{label:>{wide}} ", self._theme["marker"]))
+        return line
+
+    def _room(self, path: Iterable[Container]) -> int:
+        used = 0
+        for container in path:
+            if isinstance(container, Quote):
+                used += 2
+            elif container.number is None:
+                used += 3
+            else:
+                used += max(3, len(str(container.number)) + 1) + 1
+        return max(LEAST, self.width - used)
+
+    def _lines(self, path: Path, texts: Iterable[Text]) -> Iterator[Line]:
+        """Rows with what stands in front of them; no blanks at their ends."""
+        for text in texts:
+            line = self._prefix(path)
+            if text.spans:
+                line += [s for s in text.render(_WRAPPER) if s.text]
+            elif text.plain:  # render would leave the style of a text without spans out
+                line.append(Segment(text.plain, _WRAPPER.get_style(text.style)))
+            yield _stripped(line)
+
+    # --- The kinds of pieces ----------------------------------------------------------------
+
+    def heading(self, piece: Heading) -> Iterator[Line]:
+        base = self._theme[f"h{min(3, piece.level)}"]
+        text = inline(piece.text, self._theme, base, clickable=self._clickable)
+        yield from self._lines(piece.path, self._wrapped(text, piece.path))
+
+    def paragraph(self, piece: Paragraph) -> Iterator[Line]:
+        source, mark = piece.text, ""
+        if piece.first and piece.path and isinstance(piece.path[-1], Item):
+            mark = TASKS.get(source[:4], "")
+            source = source[4:] if mark else source
+        text = inline(source, self._theme, self._theme["text"], clickable=self._clickable)
+        if mark:
+            text = Text.assemble((mark, self._theme["marker"]), text, end="")
+        if self._carry is not None:
+            text = Text.assemble(self._carry, text, end="")
+            self._carry = None
+        rows = self._wrapped(text, piece.path)
+        if not piece.last:
+            self._carry = rows.pop() if rows else None
+            if self._carry is not None and piece.text[-1:].isspace():
+                self._carry.append(" ")
+        yield from self._lines(piece.path, rows)
+
+    def code(self, piece: Code) -> Iterator[Line]:
+        if piece.first:
+            self.codes += 1
+            self._code = Highlighter(piece.language)
+            label = f"{piece.language} {self.codes}".strip()
+            yield from self._lines(piece.path, [Text(label, self._theme["dim"], end="")])
+        if self._code is None:
+            return
+        texts = self._code.feed(piece.lines)
+        if piece.last:
+            texts += self._code.finish()
+        room = self._room(piece.path)
+        for text in texts:
+            yield from self._lines(piece.path, _folded(text, room))
+
+    def html(self, piece: Html) -> Iterator[Line]:
+        room = self._room(piece.path)
+        for line in piece.lines:
+            text = Text(line, self._theme["html"], end="")
+            yield from self._lines(piece.path, _folded(text, room))
+
+    def rule(self, piece: Rule) -> Iterator[Line]:
+        text = Text("─" * (self._room(piece.path) - 1), self._theme["dim"], end="")
+        yield from self._lines(piece.path, [text])
+
+    def definition(self, piece: Definition) -> Iterator[Line]:
+        text = Text(piece.text, self._theme["dim"], end="")
+        yield from self._lines(piece.path, _folded(text, self._room(piece.path)))
+
+    def row(self, piece: Row) -> Iterator[Line]:
+        if piece.first:
+            self._table = _Table(piece.path, piece.align)
+        table = self._table
+        if table is None:
+            return
+        if piece.cells:
+            base = self._theme["table.head"] if piece.first else self._theme["text"]
+            table.rows.append(
+                [inline(c, self._theme, base, clickable=self._clickable) for c in piece.cells]
+            )
+        if piece.last:
+            self._table = None
+            yield from self._tabled(table)
+
+    # --- Wrapping and tables ----------------------------------------------------------------
+
+    def _wrapped(self, text: Text, path: Path) -> list[Text]:
+        if not text:
+            return [Text(end="")]
+        return list(text.wrap(_WRAPPER, self._room(path), overflow="fold", tab_size=4))
+
+    def _tabled(self, table: _Table) -> Iterator[Line]:
+        room = self._room(table.path)
+        widths = _widths(table.rows, room - len(GAP) * (len(table.align) - 1))
+        for number, cells in enumerate(table.rows):
+            wrapped = [
+                list(cell.wrap(_WRAPPER, width, overflow="fold")) or [Text(end="")]
+                for cell, width in zip(cells, widths, strict=False)
+            ]
+            for at in range(max(map(len, wrapped))):
+                text = Text(end="")
+                for column, lines in enumerate(wrapped):
+                    cell = lines[at] if at < len(lines) else Text(end="")
+                    cell.rstrip()
+                    text.append(GAP if column else "")
+                    text.append_text(_aligned(cell, widths[column], table.align[column]))
+                yield from self._lines(table.path, [text])
+            if number == 0:
+                bar = GAP.join("─" * width for width in widths)
+                yield from self._lines(table.path, [Text(bar, self._theme["dim"], end="")])
+
+
+_DRAW: dict[type[Piece], Callable[[Drawer, Piece], Iterator[Line]]] = {
+    Heading: Drawer.heading,  # type: ignore[dict-item]
+    Paragraph: Drawer.paragraph,  # type: ignore[dict-item]
+    Code: Drawer.code,  # type: ignore[dict-item]
+    Html: Drawer.html,  # type: ignore[dict-item]
+    Rule: Drawer.rule,  # type: ignore[dict-item]
+    Definition: Drawer.definition,  # type: ignore[dict-item]
+    Row: Drawer.row,  # type: ignore[dict-item]
+}
+
+
+def _stripped(line: Line) -> Line:
+    """Without blanks at the end, which a mouse would copy."""
+    while line:
+        text = line[-1].text.rstrip(" ")
+        if text:
+            line[-1] = Segment(text, line[-1].style)
+            break
+        line.pop()
+    return line
+
+
+def _folded(text: Text, width: int) -> list[Text]:
+    """Broken at the width, wherever that is: for what must not be changed by wrapping."""
+    if text.cell_len <= width:
+        return [text]
+    return list(text.wrap(_WRAPPER, width, overflow="fold", no_wrap=False))
+
+
+def _aligned(cell: Text, width: int, align: str) -> Text:
+    space = max(0, width - cell.cell_len)
+    left = {"left": 0, "right": space, "center": space // 2}[align]
+    return Text.assemble(" " * left, cell, " " * (space - left), end="")
+
+
+def _widths(rows: list[list[Text]], room: int) -> list[int]:
+    """The columns' widths: as wide as their cells, else shrunk from the widest down."""
+    columns = len(rows[0])
+    wide = [max(1, *(cells[c].cell_len for cells in rows), 1) for c in range(columns)]
+    if sum(wide) <= room:
+        return wide
+    words = [
+        max((cell_len(w) for cells in rows for w in cells[c].plain.split()), default=1)
+        for c in range(columns)
+    ]
+    least = words if sum(words) <= room else [1] * columns
+    return _shrunk(wide, least, max(room, columns))
+
+
+def _shrunk(wide: list[int], least: list[int], room: int) -> list[int]:
+    """Level the widest columns until the sum fits; none below its least."""
+    widths = list(wide)
+    while sum(widths) > room:
+        free = [c for c in range(len(widths)) if widths[c] > least[c]]
+        if not free:
+            break
+        top = max(widths[c] for c in free)
+        tops = [c for c in free if widths[c] == top]
+        lower = max((widths[c] for c in free if widths[c] < top), default=1)
+        floor = max(lower, *(least[c] for c in tops))
+        excess = sum(widths) - room
+        step = max(1, min(top - floor, excess // len(tops) or 1))
+        for c in tops:
+            if sum(widths) <= room:
+                break
+            widths[c] = max(least[c], widths[c] - step)
+    return widths

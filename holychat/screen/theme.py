@@ -1,0 +1,54 @@
+"""Colours by role. A theme is one row in THEMES; everything painted asks one.
+
+The two built-in themes use the terminal's own sixteen colours, which are right on light and dark
+backgrounds alike; without colours only weights remain, and the text says the same.
+"""
+
+from __future__ import annotations
+
+from rich.style import Style
+
+Theme = dict[str, Style]
+
+_COMMON = {
+    "text": "none",
+    "strong": "bold",
+    "emphasis": "italic",
+    "strike": "strike",
+    "h1": "bold underline",
+    "h2": "bold",
+    "h3": "bold italic",
+    "html": "dim",
+    "table.head": "bold",
+}
+
+_THEMES: dict[str, dict[str, str]] = {
+    "calm": {
+        **_COMMON,
+        "accent": "cyan",
+        "dim": "bright_black",
+        "warn": "yellow",
+        "code": "cyan",
+        "link": "cyan underline",
+        "address": "bright_black",
+        "quote": "bright_black",
+        "marker": "cyan",
+    },
+    "warm": {
+        **_COMMON,
+        "accent": "magenta",
+        "dim": "bright_black",
+        "warn": "red",
+        "code": "yellow",
+        "link": "blue underline",
+        "address": "bright_black",
+        "quote": "magenta",
+        "marker": "magenta",
+    },
+}
+THEMES = tuple(_THEMES)
+
+
+def theme(name: str = "calm") -> Theme:
+    """The styles of a theme by role."""
+    return {role: Style.parse(style) for role, style in _THEMES[name].items()}

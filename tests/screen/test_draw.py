@@ -1,0 +1,152 @@
+"""The streamed rows are the rows of the whole document, and the rows are right."""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+
+from holychat.core.blocks import Blocks
+from holychat.core.sanitize import visible
+from holychat.screen.draw import Drawer, document
+
+EXAMPLES = json.loads((Path(__file__).parents[1] / "data" / "commonmark-0.31.json").read_text())
+SOURCES = [example["markdown"] for example in EXAMPLES]
+WIDTHS = (20, 80, 120)
+
+
+def whole(source: str, width: int = 80) -> list[str]:
+    """The rows of `document`."""
+    console = Console(width=width, color_system=None, force_terminal=False)
+    with console.capture() as drawn:
+        console.print(document(source), end="")
+    return drawn.get().split("\n")[:-1]
+
+
+def streamed(source: str, width: int, cuts: list[int]) -> list[str]:
+    """The rows as the screen gets them: in chunks, with a look at the open end after each."""
+    blocks, drawer, rows = Blocks(), Drawer(width), []
+    places = [0, *sorted(cuts), len(source)]
+    for number, (start, end) in enumerate(pairwise(places)):
+        for piece in blocks.feed(visible(source[start:end])):
+            rows += ["".join(s.text for s in line) for line in drawer.draw(piece)]
+        if number % 3 == 0:
+            drawer.tail(blocks.tail(), 8)
+    for piece in blocks.finish():
+        rows += ["".join(s.text for s in line) for line in drawer.draw(piece)]
+    return rows
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("size", [1, 4, 40])
+def test_every_example_streams_to_the_rows_of_the_whole(width: int, size: int) -> None:
+    for source in SOURCES:
+        cuts = list(range(size, len(source), size))
+        assert streamed(source, width, cuts) == whole(source, width), source
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(SOURCES), min_size=2, max_size=10), st.randoms())
+def test_concatenations_stream_to_the_rows_of_the_whole(
+    sources: list[str], chance: random.Random
+) -> None:
+    source = "".join(sources)
+    cuts = [chance.randrange(len(source) + 1) for _ in range(20)]
+    width = chance.choice(WIDTHS)
+    assert streamed(source, width, cuts) == whole(source, width)
+
+
+def test_no_row_is_wider_than_the_window_or_ends_in_blanks() -> None:
+    for source in SOURCES:
+        for width in (20, 80):
+            for row in whole(source, width):
+                assert row == row.rstrip(" ")
+                assert cell_len(row) <= width or source.count(">") + source.count("-") > 3, source
+
+
+def test_lists_are_tight_and_numbers_stand_right() -> None:
+    source = (
+        "9. nine\n10. ten\n\n    more of ten\n11. eleven\n\n- a\n  - b\n\n- [x] done\n- [ ] open\n"
+    )
+    assert whole(source) == [
+        " 9. nine",
+        "10. ten",
+        "",
+        "    more of ten",
+        "",
+        "11. eleven",
+        "",
+        " • a",
+        "    • b",
+        " • ☑ done",
+        " • ☐ open",
+    ]
+
+
+def test_code_is_copied_as_it_is() -> None:
+    source = "```python\ndef f():\n    return 1\n\n\n# end\n```\n"
+    assert whole(source) == ["python 1", "def f():", "    return 1", "", "", "# end"]
+
+
+@pytest.mark.parametrize("language", ["python", "c", "html", "js", "rust", "nonsense", ""])
+def test_code_keeps_every_character_whatever_the_lexer(language: str) -> None:
+    lines = ['x = """', "a /* b", "*/ c", "<!--", "--> 'q", '"""', "#", "\\"] * 40
+    rows = whole(f"```{language}\n" + "\n".join(lines) + "\n```\n")
+    assert rows[1:] == lines
+
+
+def test_tables_wrap_words_and_break_them_only_at_need() -> None:
+    source = (
+        "| name | text |\n|---|--:|\n| one | a long text of several words |\n"
+        "| 茶 | `code` and **bold** |\n"
+    )
+    assert whole(source, 30) == [
+        "name                      text",
+        "────  ────────────────────────",
+        "one     a long text of several",
+        "                         words",
+        "茶               code and bold",
+    ]
+    assert all(cell_len(row) <= 20 for row in whole(source, 20))
+    assert "several" in "\n".join(whole(source, 20))
+
+
+def test_controls_behind_entities_are_seen_and_not_obeyed() -> None:
+    source = (
+        "a &#27;[31m b `\x1b[2J` &#x9b;1m\n\n[x](<&#27;]8;;y>) ![&#7;](z)\n\n    \x1b]52;c;x\x07\n"
+    )
+    console = Console(width=80, force_terminal=True, color_system="truecolor")
+    with console.capture() as drawn:
+        console.print(document(source))
+    text = drawn.get()
+    for forbidden in ("\x1b[31m b", "\x1b[2J", "\x9b", "\x1b]52", "\x07"):
+        assert forbidden not in text
+    assert "\ufffd[31m" in text  # markdown-it's own answer to an entity of a control
+    assert "␛[2J" in text
+
+
+def test_a_link_that_shows_another_address_is_told() -> None:
+    rows = whole("[https://bank.example](https://evil.example) and [this](https://a.example)")
+    assert rows == ["https://bank.example (https://evil.example) and this"]
+
+
+def test_headings_are_told_by_weight() -> None:
+    console = Console(width=80, force_terminal=True, color_system="standard")
+    with console.capture() as drawn:
+        console.print(document("## Two\n\ntext\n"))
+    assert "\x1b[1mTwo\x1b[0m" in drawn.get()
+
+
+def test_an_open_table_shows_its_head_and_last_rows() -> None:
+    blocks, drawer = Blocks(), Drawer(80)
+    for piece in blocks.feed("| h |\n|---|\n" + "".join(f"| row {n} |\n" for n in range(3000))):
+        assert list(drawer.draw(piece)) == []
+    rows = ["".join(s.text for s in line) for line in drawer.tail(blocks.tail(), 5)]
+    assert rows == [f"row {n}" for n in range(2995, 3000)]
