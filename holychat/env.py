@@ -140,16 +140,21 @@ def trace(error: BaseException) -> None:
         err(f"holychat: nothing is written to {_debug_file}: {problem.strerror}")
 
 
-def width(default: int = 80) -> int:
-    """Columns of the terminal; COLUMNS wins, as everywhere."""
-    if os.environ.get("COLUMNS", "").isdigit():
-        return max(20, int(os.environ["COLUMNS"]))
+def size() -> tuple[int, int]:
+    """Columns and rows of the terminal on any of our streams; zeros where there is none."""
     for stream in (STDOUT, STDERR, STDIN):
         try:
-            return max(20, os.get_terminal_size(stream).columns or default)
+            columns, rows = os.get_terminal_size(stream)
         except OSError:
             continue
-    return default
+        return columns, rows
+    return 0, 0
+
+
+def width(default: int = 80) -> int:
+    """Columns of the terminal; COLUMNS wins, as everywhere."""
+    said = os.environ.get("COLUMNS", "")
+    return max(20, int(said) if said.isdigit() else size()[0] or default)
 
 
 def piped_input(patience: float | None) -> str | None:

@@ -12,6 +12,7 @@ import pytest
 
 from holychat import settings as rules
 from holychat.commands import doctor
+from holychat.commands.doctor import report
 from holychat.core.failure import SettingsError
 from holychat.exits import Exit
 from tests.provider import Hang, Wait, answer, error
@@ -197,18 +198,18 @@ def test_json(run: Doctor, capfd: pytest.CaptureFixture[str], tmp_path: Path) ->
     with served(models=None, default=error(401, "no")) as server:
         assert run(json=True, **at(server.base_url)) is Exit.SETTINGS
     out, err = capfd.readouterr()
-    report = json.loads(out)
+    told = json.loads(out)
     assert err == ""
-    assert report["exit"] == 3
-    assert report["config"]["path"] == str(tmp_path / "config.toml")
-    assert int(report["config"]["mode"], 8) == stat.S_IRUSR | stat.S_IWUSR
-    [found] = report["providers"]
+    assert told["exit"] == 3
+    assert told["config"]["path"] == str(tmp_path / "config.toml")
+    assert int(told["config"]["mode"], 8) == stat.S_IRUSR | stat.S_IWUSR
+    [found] = told["providers"]
     assert (found["name"], found["active"], found["failed"]) == ("holysheep", True, "headers")
     assert found["failure"]["kind"] == "auth"
     assert found["ms"]["tls"] is None
     assert found["ms"]["headers"] > 0
-    assert "the key was refused" in report["mend"][0]
-    assert {"name", "value", "source"} == set(report["settings"][0])
+    assert "the key was refused" in told["mend"][0]
+    assert {"name", "value", "source"} == set(told["settings"][0])
     assert KEY not in out
 
 
@@ -228,12 +229,12 @@ def test_a_hung_server_is_given_up(
     [(None, "-"), (0.0004, "0.4 ms"), (0.0384, "38 ms"), (2.5, "2500 ms")],
 )
 def test_milliseconds(seconds: float | None, text: str) -> None:
-    assert doctor.milliseconds(seconds) == text
+    assert report.milliseconds(seconds) == text
 
 
 def test_settings_fit_the_width() -> None:
     rows = [("providers.box.base_url", "x" * 200, "environment BOX_BASE_URL"), ("a", "", "default")]
-    first, second = doctor.columns(rows, 80)
+    first, second = report.columns(rows, 80)
     assert len(first) <= 80
     assert first.endswith("$BOX_BASE_URL")
     assert second.split() == ["a", "-", "default"]

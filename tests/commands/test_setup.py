@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from holychat.commands import setup
+from holychat.commands.setup.answers import name_of
 from tests.provider import error
 from tests.served import served
 
@@ -424,7 +424,7 @@ def test_a_key_on_the_command_line_is_taken_and_warned_about(home: Home) -> None
     [
         ((), "Say -p NAME, or --yes"),
         (("-y",), "--key - reads it from stdin; or set HOLYSHEEP_API_KEY"),
-        (("-p", "holysheep", "--key", "-"), "there is no key on stdin"),
+        (("-p", "holysheep", "--key", "-"), "no key came"),
         (("-p", "holysheep", "--key", "schlüssel"), "characters that no key has"),
         (("-p", "box"), "--base-url"),
         (("-p", "box", "--base-url", "x"), "must be like https://HOST/v1"),
@@ -527,5 +527,5 @@ def test_a_disabled_provider_says_who_disabled_it(home: Home) -> None:
     ],
 )
 def test_a_name_is_proposed(url: str, name: str) -> None:
-    assert setup._name_of(url) == name
+    assert name_of(url) == name
     assert re.fullmatch(r"[a-z]+", name)

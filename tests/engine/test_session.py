@@ -116,6 +116,8 @@ ROWS = [
     ("model = 'holysheep/m-1'", "", "", HS | FB | OFF, ("fallback", "deepseek-flash")),
     ("model = 'fallback/m-1'", "", "", HS | FB | OFF, ("fallback", "m-1")),
     (MODEL, "", "", FB | OFF, ("fallback", "m-1")),  # holysheep was never asked
+    (MODEL, "", "", FB | OA | OFF, ("fallback", "deepseek-flash")),  # openai was asked
+    (MODEL, "", "demo", {}, ("demo", "demo")),
     (MODEL, "m-2", "", HS | FB | OFF, ("fallback", "m-2")),
     (MODEL + "provider = 'fallback'", "", "", HS | FB | OFF, ("fallback", "m-1")),
     # a configured model may name its provider, unless somebody said another one since
