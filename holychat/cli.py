@@ -6,6 +6,7 @@ few lines; every front is imported by its own command only, so that `ask` never 
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from copy import copy
@@ -314,7 +315,11 @@ def _load(shared: dict[str, Any]) -> Settings:
         "system": shared.get("system"),
         "ui.reasoning": shared.get("reasoning") or None,
     }
-    return settings.load(environ=os.environ, cwd=Path.cwd(), flags=flags)
+    try:
+        cwd = Path.cwd()
+    except OSError:  # it was removed under us: it has no `.env`, and nothing else is asked of it
+        cwd = Path(os.devnull)
+    return settings.load(environ=os.environ, cwd=cwd, flags=flags)
 
 
 def _loaded_or_path() -> Settings | Path:
@@ -330,6 +335,8 @@ def _loaded_or_path() -> Settings | Path:
 def _wish(shared: dict[str, Any], **more: Any) -> Wish:
     from holychat.core.wish import Wish
 
+    if shared["timeout"] is not None and not math.isfinite(shared["timeout"]):
+        raise UsageError("--timeout takes seconds")
     return Wish(
         model=shared["model"],
         provider=shared["provider"],
@@ -351,9 +358,13 @@ def _ask(shared: dict[str, Any], prompt: str | None, **more: Any) -> Exit:
 def _chat(shared: dict[str, Any]) -> Exit:
     if not env.is_terminal(env.STDIN):
         raise UsageError("the chat needs a terminal", 'For one answer: holychat ask "..."')
-    from holychat.commands.repl import loop as front
+    env.echo(on=False)  # what is typed while the prompt is being made comes with the prompt
+    try:
+        from holychat.commands.repl import loop as front
 
-    return front.run(_load(shared), _wish(shared))
+        return front.run(_load(shared), _wish(shared))
+    finally:
+        env.echo(on=True)
 
 
 def _form(json: bool, jsonl: bool, raw: bool | None) -> str:

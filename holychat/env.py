@@ -118,6 +118,27 @@ def err(text: str = "", *, dim: bool = False) -> None:
         pass
 
 
+def waiting_input() -> bytes:
+    """What stands on a terminal's stdin now; nothing is waited for."""
+    if sys.platform == "win32" or not is_terminal(STDIN):
+        return b""
+    data = b""
+    while select.select([STDIN], [], [], 0)[0] and (part := os.read(STDIN, 4096)):
+        data += part
+    return data
+
+
+def echo(*, on: bool) -> None:
+    """Whether keys that are pressed show; signals and line editing stay as they are."""
+    if sys.platform != "win32" and is_terminal(STDIN):
+        import termios
+
+        flags = termios.tcgetattr(STDIN)
+        echoes = termios.ECHO | termios.ECHOCTL
+        flags[3] = flags[3] | echoes if on else flags[3] & ~echoes
+        termios.tcsetattr(STDIN, termios.TCSANOW, flags)
+
+
 _debug_file: Path | None = None
 
 

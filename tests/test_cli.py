@@ -244,3 +244,26 @@ async def test_completion_offers_commands_and_ends_well(place: Place) -> None:
     assert (ended.code, ended.text) == (0, "ask\n")
     installed = await place.run("--install-completion", "bash")
     assert installed.code == 0
+
+
+@on_loop
+async def test_a_working_directory_that_is_gone_is_no_hindrance(place: Place) -> None:
+    code = "import os, sys; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone');"
+    code += "from holychat.__main__ import main; main()"
+    ended = await place.run("ask", "-p", "demo", "hi", program=(sys.executable, "-c", code))
+    assert (ended.code, ended.err) == (0, "")
+
+
+@on_loop
+async def test_a_config_that_would_wait_for_ever_is_refused(place: Place) -> None:
+    fifo = place.work / "config.toml"
+    os.mkfifo(fifo)
+    ended = await place.run("ask", "hi", HOLYCHAT_CONFIG=str(fifo))
+    assert ended.code == 3
+    assert "is no file" in ended.err
+
+
+@on_loop
+async def test_a_timeout_is_a_number_of_seconds(place: Place) -> None:
+    ended = await place.run("ask", "-p", "demo", "--timeout", "nan", "hi")
+    assert ended.code == 2

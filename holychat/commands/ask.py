@@ -38,6 +38,9 @@ def run(settings: Settings, wish: Wish) -> Exit:
     if not wish.quiet:
         for notice in settings.notices:
             env.err(f"holychat: {notice}", dim=True)
+    painted = form(wish) == "live"
+    if painted:
+        env.echo(on=False)  # a key that is pressed meanwhile would show in the panel
     try:
         # Not closed: that waits for a name that is being looked up in a thread, and we end anyway.
         return asyncio.Runner().run(_ask(settings, wish, prompt))
@@ -46,6 +49,9 @@ def run(settings: Settings, wish: Wish) -> Exit:
     except env.OutputFailed as error:
         env.err(f"holychat: the answer cannot be written: {error}")
         return Exit.INTERNAL
+    finally:
+        if painted:
+            env.echo(on=True)
 
 
 def compose(wish: Wish) -> str:
@@ -77,6 +83,7 @@ async def _ask(settings: Settings, wish: Wish, prompt: str) -> Exit:
     out = writer(form(wish), _look(settings, wish))
     chat: Chat | None = None
     ends = _watch()
+    _suspendable(out, painted=form(wish) == "live")
     try:
         provider, model = await session.choose(wish.model, wish.provider)
         chat = session.chat(provider, model)
@@ -149,6 +156,19 @@ def _watch() -> list[Exception]:
     except (OSError, NotImplementedError):  # closed; Windows
         pass
     return ends
+
+
+def _suspendable(out: Writer, *, painted: bool) -> None:
+    """Ctrl-Z takes the panel off the screen first; a next token paints it again."""
+
+    def suspend() -> None:
+        out.close()
+        env.echo(on=True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        env.echo(on=False)
+
+    if painted and hasattr(signal, "SIGTSTP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTSTP, suspend)
 
 
 def _interrupted(out: Writer, turn: Turn | None) -> None:

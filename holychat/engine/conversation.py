@@ -28,7 +28,7 @@ from holychat.core.tokens import estimate
 from holychat.engine import failover
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from holychat.core.provider import Provider
     from holychat.net.client import Client
@@ -62,10 +62,12 @@ class Chat:
     stream: bool = True
     clock: Callable[[], float] = time.monotonic
 
-    def messages(self, prompt: str) -> tuple[Message, ...]:
+    def messages(
+        self, prompt: str, exchanges: Sequence[Exchange] | None = None
+    ) -> tuple[Message, ...]:
         """What is sent: the system prompt, every exchange that has an answer, the new prompt."""
         out = [Message("system", self.system)] if self.system else []
-        for exchange in self.exchanges:
+        for exchange in self.exchanges if exchanges is None else exchanges:
             out.append(Message("user", exchange.prompt))
             out.append(Message("assistant", exchange.turn.text))
         return (*out, Message("user", prompt))
@@ -98,9 +100,18 @@ class Chat:
             return prompt
         return self.exchanges.pop().prompt if self.exchanges else ""
 
-    async def send(self, prompt: str) -> AsyncGenerator[Event, None]:
-        """One turn. The last event is Done; on cancellation the part that came is kept."""
-        request = Request(self.model, self.messages(prompt), dict(self.params), self.stream)
+    def prompt_again(self) -> str:
+        """The last prompt, answered or failed, for /retry and /edit; nothing is taken back yet."""
+        return self.failed or (self.exchanges[-1].prompt if self.exchanges else "")
+
+    async def send(self, prompt: str, *, again: bool = False) -> AsyncGenerator[Event, None]:
+        """One turn. The last event is Done; on cancellation the part that came is kept.
+
+        `again`: in place of the last exchange, which goes only when the new answer has text.
+        """
+        replaced = self.exchanges[-1] if again and self.exchanges and not self.failed else None
+        before = self.exchanges[:-1] if replaced else self.exchanges
+        request = Request(self.model, self.messages(prompt, before), dict(self.params), self.stream)
         fold = Fold(self.provider.name, self.model, request, self.clock)
         turn: Turn | None = None
         try:
@@ -114,15 +125,17 @@ class Chat:
         finally:
             # Also when the turn was cancelled or its reader went away in the middle.
             turn = turn or fold.turn(Finish.INTERRUPTED)
-            self._keep(prompt, turn)
+            self._keep(prompt, turn, replaced)
         yield Done(turn)
 
-    def _keep(self, prompt: str, turn: Turn) -> None:
+    def _keep(self, prompt: str, turn: Turn, replaced: Exchange | None) -> None:
         self.latest = turn
         if turn.text:
+            if replaced is not None and self.exchanges[-1:] == [replaced]:
+                self.exchanges.pop()
             self.exchanges.append(Exchange(prompt, turn))
             self.failed = ""
-        else:
+        elif replaced is None or prompt != replaced.prompt:
             self.failed = prompt
 
 

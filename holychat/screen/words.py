@@ -45,10 +45,13 @@ def summary(turn: Turn) -> str:
         spent = timings.total - timings.first
         if usage and usage.completion > 1 and spent > 0.05:
             parts.append(f"{usage.completion / spent:,.0f} tok/s")
-    if turn.served_model:
-        parts.append(f"served by {turn.served_model}")
     return " · ".join(filter(None, parts))
 
 
 def seconds(value: float) -> str:
     return f"{value:.1f} s" if value < 100 else f"{value:.0f} s"
+
+
+def who(model: str, provider: str) -> str:
+    """`deepseek-chat on holysheep`; the provider alone where the model would say nothing more."""
+    return provider if model in ("", provider) else f"{model} on {provider}"

@@ -56,6 +56,8 @@ class ConfigFile:
 def read_config(path: Path) -> ConfigFile:
     """The file at `path`. Raises SettingsError where it is there but cannot be used."""
     try:
+        if path.is_fifo() or path.is_socket():  # reading one would wait for ever
+            raise SettingsError(f"{path}: is no file")
         raw = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return ConfigFile(path)

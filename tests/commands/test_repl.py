@@ -536,3 +536,112 @@ async def test_no_color_and_quiet_notices(tmp_path: Path) -> None:
         await term.until("text")
         await term.until(PROMPT, times=2)
         assert not re.search(rb"\x1b\[[0-9;]*3[0-7]m|\x1b\[[0-9;]*9[0-7]m|38;5", term.raw)
+
+
+@on_loop
+async def test_a_dead_server_can_be_left_or_exchanged(tmp_path: Path) -> None:
+    async with Provider() as server:
+        environ = to(server, OLLAMA_BASE_URL="http://127.0.0.1:9/v1")
+        async with Terminal("-p", "ollama", home=tmp_path, environ=environ) as term:
+            await term.until(PROMPT)
+            term.type("/help\r")
+            await term.until("This list")
+            term.type("/provider holysheep\r")
+            await term.until("now deepseek-chat on holysheep")
+            server.script(*answer("Back."))
+            term.type("hi\r")
+            await term.until("Back")
+        async with Terminal("-p", "ollama", home=tmp_path, environ=environ) as term:
+            await term.until(PROMPT)
+            term.type("quit\r")
+            assert await term.end() == 0
+
+
+@on_loop
+async def test_a_retry_that_fails_leaves_the_old_answer(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(*answer("A good answer."))
+        term.type("q\r")
+        await term.until("A good answer")
+        server.script(*error(500))
+        term.type("/retry\r")
+        await term.until("sends it again")
+        term.type("/edit\r")
+        await term.until("› q", times=2)
+        term.type("\x03/tokens\r")
+        await term.until("1 exchange:")
+        server.script(*answer("Better."))
+        term.type("/retry\r")
+        await term.until("Better")
+        assert [m["content"] for m in server.requests[-1].json["messages"]] == ["q"]
+        server.script(*answer("Three."))
+        term.type("next\r")
+        await term.until("Three")
+        sent = [m["content"] for m in server.requests[-1].json["messages"]]
+        assert sent == ["q", "Better.", "next"]
+
+
+@on_loop
+async def test_what_is_typed_while_it_starts_is_sent(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        server.script(*answer("Early."))
+        term.type("hi early\r")
+        await term.until("Early")
+        assert server.requests[-1].json["messages"][0]["content"] == "hi early"
+
+
+@on_loop
+async def test_words_behind_a_command_that_takes_none_are_not_swallowed(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(*answer("One."))
+        term.type("q\r")
+        await term.until("One")
+        term.type("/undo this please\r")
+        await term.until("takes nothing behind it")
+        term.type("/tokens\r")
+        await term.until("1 exchange:")
+
+
+@on_loop
+async def test_ctrl_c_stops_a_flood_at_once(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        flood = "Some **words** with `code` in them. " * 30 + "\n\n"
+        server.script(*[chunk(flood * 10)] * 100, Gate())  # 1 MB
+        term.type("q\r")
+        await term.until("Some words")
+        term.type("\x03")
+        await server.gone.wait()
+        await term.until("stopped ·", 60)
+
+
+@on_loop
+async def test_keys_do_not_show_in_the_panel_of_ask(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal("ask", "hi", home=tmp_path, environ=to(server)) as term,
+    ):
+        gate = Gate()
+        server.script(chunk("Before"), gate, chunk(" after."), chunk(finish="stop"))
+        await term.until("Before")
+        term.type("typed\rmore\r")
+        await term.quiet()
+        gate.open()
+        assert await term.end() == 0
+        assert "typed" not in term.text()
+        assert term.text().count("deepseek-chat · holysheep") == 1
+        assert "Before after." in term.text()

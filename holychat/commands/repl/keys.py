@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from prompt_toolkit.filters import completion_is_selected, is_searching
 from prompt_toolkit.input.typeahead import store_typeahead
+from prompt_toolkit.input.vt100_parser import Vt100Parser
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
 
@@ -59,9 +60,9 @@ def unfinished(text: str) -> bool:
 
 
 def bindings(
-    pastes: Pastes, multiline: Callable[[], bool], hint: Callable[[str], None]
+    pastes: Pastes, multiline: Callable[[], bool], cleared: Callable[[str], None]
 ) -> KeyBindings:
-    """The bindings of the prompt; `hint` shows a short text in the toolbar."""
+    """The bindings of the prompt; `cleared` is told what Ctrl-C took away."""
     keys = KeyBindings()
     editing = ~is_searching  # Ctrl-R has an Enter and a Ctrl-C of its own
     keys.add("enter", filter=editing & completion_is_selected)(_take_completion)
@@ -89,10 +90,9 @@ def bindings(
     @keys.add("c-c", filter=editing)
     @keys.add("<sigint>", filter=editing)
     def clear_line(event: KeyPressEvent) -> None:
-        if event.current_buffer.text:
-            event.current_buffer.reset(append_to_history=True)  # the draft can be called back
-        else:
-            hint(LEAVE_HINT)
+        text = event.current_buffer.text
+        event.current_buffer.reset(append_to_history=bool(text))  # the draft can be called back
+        cleared(text)
 
     @keys.add(Keys.BracketedPaste)
     def paste(event: KeyPressEvent) -> None:
@@ -109,6 +109,20 @@ def _add_line(event: KeyPressEvent) -> None:
 def _take_completion(event: KeyPressEvent) -> None:
     """Enter on an offered word takes it and sends nothing yet."""
     event.current_buffer.complete_state = None
+
+
+def typed_before(source: Input) -> None:
+    """Keys that were pressed before the first prompt go to it.
+
+    The terminal was not raw yet and made line feeds of Enter, which would add lines.
+    """
+    keys: list[KeyPress] = []
+    data = env.waiting_input()
+    if data:
+        parser = Vt100Parser(keys.append)
+        parser.feed(data.decode("utf-8", "ignore").replace("\n", "\r"))
+        parser.flush()
+        store_typeahead(source, keys)
 
 
 class Typing:

@@ -23,13 +23,14 @@ from prompt_toolkit.styles import Style
 from holychat import env
 from holychat.commands.repl import slash, toolbar
 from holychat.commands.repl.complete import InputHistory, SlashCompleter
-from holychat.commands.repl.keys import Pastes, Typing, bindings
+from holychat.commands.repl.keys import LEAVE_HINT, Pastes, Typing, bindings, typed_before
 from holychat.core.chat import Done, Usage
 from holychat.core.failure import HolychatError, SettingsError
 from holychat.core.provider import DEMO
 from holychat.core.sanitize import one_line
 from holychat.engine.choice import chosen, missing_key
 from holychat.exits import Exit
+from holychat.screen.words import who
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.formatted_text import FormattedText
 
     from holychat.core.chat import Turn
+    from holychat.core.provider import Provider
     from holychat.core.wish import Wish
     from holychat.engine.conversation import Chat
     from holychat.engine.session import Session
@@ -69,6 +71,7 @@ class Repl:
         self.settings = settings
         self.wish = wish
         self.default = ""
+        self.editing = False  # the prompt that is being edited takes the last one's place
         self.leaving = False
         self.reasoning = (wish.reasoning or settings["ui.reasoning"]) == "show"
         self.multiline = bool(settings["ui.multiline"])
@@ -94,7 +97,7 @@ class Repl:
         settings, wish = self.settings, self.wish
         name, model = chosen(settings, lambda _: (), wish.model, wish.provider)
         if settings.has_key(name):
-            return name, model or settings.provider(name).model or "…"
+            return name, model or settings.provider(name).model or ""
         if wish.provider or wish.model or settings["provider"]:
             raise missing_key(settings, name)
         self._keyless = True
@@ -107,6 +110,28 @@ class Repl:
             raise SettingsError("the conversation is not open yet")
         return self._chat
 
+    @property
+    def asked(self) -> tuple[str, str]:
+        """(model, provider) that the next prompt goes to."""
+        if self._chat is not None:
+            return self._chat.model, self._chat.provider.name
+        return self._named, self._pinned
+
+    def forget(self) -> None:
+        """A new conversation."""
+        if self._chat is not None:
+            self._chat.clear()
+
+    async def switch(self, wanted: str, pinned: str) -> None:
+        """Go on with another model or provider, also where there is no conversation yet."""
+        session = await self._client()
+        provider, model = await session.choose(wanted, pinned)
+        if self._chat is None:
+            self._begin(provider, model)
+        else:
+            self._chat.provider, self._chat.model = provider, model
+        self.note(f"now {who(model, provider.name)}")
+
     # --- What it says -----------------------------------------------------------------------
 
     def say(self, text: str) -> None:
@@ -114,9 +139,12 @@ class Repl:
         env.out(text)
 
     def note(self, text: str) -> None:
-        """A dim line about what was done."""
-        line = f"· {one_line(text, max(20, env.width() - 3))}"
-        env.write((f"\x1b[90m{line}\x1b[39m\n" if self._color else f"{line}\n").encode())
+        """Dim lines about what was done, or what to do; wrapped, so that no word of it is lost."""
+        from textwrap import wrap
+
+        words = f"· {one_line(text, 2000)}"
+        for line in wrap(words, max(20, env.width() - 1), subsequent_indent="  ") or [words]:
+            env.write((f"\x1b[90m{line}\x1b[39m\n" if self._color else f"{line}\n").encode())
 
     def complain(self, what: str, hint: str = "") -> None:
         """An error: what happened, and what to do."""
@@ -137,6 +165,7 @@ class Repl:
         # Raw from here on, also between prompts: what is typed there would be echoed, and its
         # Enter would arrive as a line feed, which adds a line instead of sending.
         with self._prompt.app.input.raw_mode():
+            typed_before(self._prompt.app.input)
             while not self.leaving:
                 try:
                     text = await self._read()
@@ -164,7 +193,7 @@ class Repl:
         env.out("")
 
     def _greet(self) -> None:
-        self.note(f"holychat · {self._named} on {self._pinned} · /help for commands")
+        self.note(f"holychat · {who(*self.asked)} · /help for commands")
         if self._keyless:
             for line in NO_KEY:
                 env.out(line)
@@ -220,42 +249,52 @@ class Repl:
         # A path at the start of a question is no command, nor is a line that begins with a blank.
         word = line.split(maxsplit=1)[0]
         if line.startswith("/") and word.count("/") == 1 and not text.startswith(" "):
-            await self.session()
             await slash.dispatch(self, line)
             env.out("")
         else:
-            await self.turn(_unquoted(line))
+            again, self.editing = self.editing, False
+            await self.turn(_unquoted(line), again=again)
             env.out("")
 
     # --- Opening, behind the first prompt ---------------------------------------------------
 
-    async def _open(self) -> None:
+    async def _client(self) -> Session:
+        """The session, which asks nobody; loaded in a thread, for 150 ms of imports must not hold
+        up what is being typed."""
         from importlib import import_module
 
-        # In a thread: 150 ms of imports must not hold up what is being typed.
         module = await asyncio.to_thread(import_module, "holychat.engine.session")
         await asyncio.to_thread(import_module, "holychat.screen.live")
-        session: Session = module.Session(self.settings, os.environ, self.wish.timeout)
-        self._session = session
+        if self._session is None:
+            self._session = module.Session(self.settings, os.environ, self.wish.timeout)
+        return self._session
+
+    async def _open(self) -> None:
+        session = await self._client()
         wanted, pinned = self.wish.model, self.wish.provider
         provider, model = await session.choose(*(("", DEMO) if self._keyless else (wanted, pinned)))
-        self._chat = session.chat(provider, model)
+        if self._chat is None:
+            self._begin(provider, model)
+
+    def _begin(self, provider: Provider, model: str) -> None:
+        if self._session is None:
+            return
+        self._chat = self._session.chat(provider, model)
         self._chat.params.update(self.wish.params)
-        session.client.warm(provider)
+        self._session.client.warm(provider)
         self._prompt.app.invalidate()
 
     async def session(self) -> Session:
-        """The session, once it is open. Raises HolychatError where it cannot be."""
-        if self._opening is None or (self._opening.done() and self._chat is None):
-            self._opening = asyncio.get_running_loop().create_task(self._open())
-        await self._opening
-        if self._session is None:
-            raise SettingsError("the conversation is not open yet")
-        return self._session
+        """The session with its conversation open. Raises HolychatError where it cannot be."""
+        if self._chat is None:
+            if self._opening is None or self._opening.done():
+                self._opening = asyncio.get_running_loop().create_task(self._open())
+            await asyncio.shield(self._opening)
+        return await self._client()
 
     # --- One turn ---------------------------------------------------------------------------
 
-    async def turn(self, prompt: str) -> None:
+    async def turn(self, prompt: str, *, again: bool = False) -> None:
         """Send a prompt and show its answer; Ctrl-C stops it and keeps what came."""
         try:
             await self.session()
@@ -263,7 +302,9 @@ class Repl:
             self.default = prompt  # nothing was sent: it stands in the prompt again
             raise
         out = self._out = self._writer()
-        task = self._answer = asyncio.get_running_loop().create_task(self._stream(prompt, out))
+        task = self._answer = asyncio.get_running_loop().create_task(
+            self._stream(prompt, out, again=again)
+        )
         try:
             await asyncio.wait([task])
         finally:
@@ -278,8 +319,8 @@ class Repl:
         if turn is not None:
             self._comment(turn)
 
-    async def _stream(self, prompt: str, out: Writer) -> None:
-        async with aclosing(self.chat.send(prompt)) as events:
+    async def _stream(self, prompt: str, out: Writer, *, again: bool) -> None:
+        async with aclosing(self.chat.send(prompt, again=again)) as events:
             async for event in events:
                 out.show(event)
 
@@ -316,7 +357,7 @@ class Repl:
             color_depth=None if self._color else ColorDepth.DEPTH_1_BIT,
             multiline=True,
             vi_mode=self.settings["ui.keys"] == "vi",
-            key_bindings=bindings(self._pastes, lambda: self.multiline, self.hint),
+            key_bindings=bindings(self._pastes, lambda: self.multiline, self._cleared),
             completer=SlashCompleter(slash.COMMANDS, self._offers),
             # Only for commands: the menu's room is kept free as long as this holds.
             complete_while_typing=Condition(self._at_a_command),
@@ -333,6 +374,12 @@ class Repl:
         prompt.default_buffer.on_text_changed += self._typed
         return prompt
 
+    def _cleared(self, text: str) -> None:
+        """Ctrl-C at the prompt: the line goes to the input history, an edit is given up."""
+        self.editing = False
+        if not text:
+            self.hint(LEAVE_HINT)
+
     def _at_a_command(self) -> bool:
         return self._prompt.default_buffer.text.startswith("/")
 
@@ -347,8 +394,7 @@ class Repl:
     def _toolbar(self) -> FormattedText:
         chat = self._chat
         return toolbar.line(
-            chat.provider.name if chat else self._pinned,
-            chat.model if chat else self._named,
+            who(*self.asked),
             chat.usage() if chat else Usage(),
             self._hint,
             multiline=self.multiline,

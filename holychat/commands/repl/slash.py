@@ -23,25 +23,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`takes` names what completion offers after it: models, providers, params, or words."""
+    """`takes` names what completion offers after it: models, providers, params, or words.
+
+    `alone`: it works without a conversation, also where the provider cannot be reached.
+    """
 
     name: str
     usage: str
     help: str
     run: Callable[[Repl, str], Awaitable[None] | None]
     takes: str = ""
+    alone: bool = False
 
 
 COMMANDS: dict[str, Command] = {}
 
 
-def command(usage: str = "", takes: str = "", name: str = "") -> Callable[[Any], Any]:
+def command(
+    usage: str = "", takes: str = "", name: str = "", *, alone: bool = False
+) -> Callable[[Any], Any]:
     """Register a function as `/its_name`; the first line of its docstring is its help."""
 
     def register(function: Callable[[Repl, str], Awaitable[None] | None]) -> Any:
         called = name or function.__name__.rstrip("_")
         text = (function.__doc__ or "").strip().split("\n")[0].rstrip(".")
-        COMMANDS[called] = Command(called, usage, text, function, takes)
+        COMMANDS[called] = Command(called, usage, text, function, takes, alone)
         return function
 
     return register
@@ -57,12 +63,16 @@ async def dispatch(repl: Repl, line: str) -> None:
         raise UsageError(
             f"there is no /{word}", f"{known}/help lists all. A blank in front sends it as text."
         )
+    if rest.strip() and not found.usage:
+        raise UsageError(f"/{found.name} takes nothing behind it", "Nothing was done.")
+    if not found.alone:
+        await repl.session()
     done = found.run(repl, rest.strip())
     if inspect.isawaitable(done):
         await done
 
 
-@command()
+@command(alone=True)
 def help_(repl: Repl, _: str) -> None:
     """This list."""
     width = max(len(f"/{c.name} {c.usage}") for c in COMMANDS.values())
@@ -85,27 +95,31 @@ async def model(repl: Repl, name: str) -> None:
         if len(ids) > 40:
             repl.say(f"  … {len(ids) - 40} more; Tab after /model searches them")
         return
+    if len(name.split()) > 1:
+        raise UsageError("a model's name has no blanks", "/model lists what there is.")
     # A bare name is a model of this provider; PROVIDER/NAME changes both, unless it is such a name.
     here = repl.chat.provider.name
     elsewhere = name in repl.settings.aliases or name.partition("/")[0] in repl.settings.names()
     own = name in session.learned.models(here)
-    wanted = "" if elsewhere and not own else here
-    repl.chat.provider, repl.chat.model = await session.choose(name, wanted)
-    repl.note(f"now {repl.chat.model} on {repl.chat.provider.name}")
+    await repl.switch(name, "" if elsewhere and not own else here)
+    listed = session.learned.models(repl.chat.provider.name)
+    if listed and repl.chat.model not in listed:
+        near = ", ".join(nearest(repl.chat.model, listed))
+        repl.note(
+            f"{repl.chat.provider.name} does not list it" + (f"; near: {near}" if near else "")
+        )
 
 
-@command("[NAME]", takes="providers")
+@command("[NAME]", takes="providers", alone=True)
 async def provider(repl: Repl, name: str) -> None:
     """Show the providers, or go on with another."""
     if not name:
         for known in repl.settings.names():
-            mark = "›" if known == repl.chat.provider.name else " "
+            mark = "›" if known == repl.asked[1] else " "
             state = "" if repl.settings.has_key(known) else "  (no key)"
             repl.say(f"{mark} {known}{state}")
         return
-    session = await repl.session()
-    repl.chat.provider, repl.chat.model = await session.choose("", name)
-    repl.note(f"now {repl.chat.model} on {repl.chat.provider.name}")
+    await repl.switch("", name)
     if name == DEMO:
         repl.note("the demo is a script, no model")
 
@@ -146,19 +160,19 @@ def set_(repl: Repl, text: str) -> None:
 @command()
 async def retry(repl: Repl, _: str) -> None:
     """Send the last prompt again, in place of its answer."""
-    prompt = repl.chat.take_back()
+    prompt = repl.chat.prompt_again()
     if not prompt:
         raise UsageError("there is nothing to send again")
-    await repl.turn(prompt)
+    await repl.turn(prompt, again=True)
 
 
 @command()
 def edit(repl: Repl, _: str) -> None:
-    """Take the last exchange back and edit its prompt."""
-    prompt = repl.chat.take_back()
+    """Edit the last prompt; what you send takes its place."""
+    prompt = repl.chat.prompt_again()
     if not prompt:
         raise UsageError("there is nothing to edit")
-    repl.default = prompt
+    repl.default, repl.editing = prompt, True
 
 
 @command()
@@ -199,7 +213,7 @@ def tokens(repl: Repl, _: str) -> None:
     repl.say(f"  {asked} {'exchange' if asked == 1 else 'exchanges'}: {count(repl.chat.usage())}")
 
 
-@command("[show|hide]", takes="show hide")
+@command("[show|hide]", takes="show hide", alone=True)
 def reasoning(repl: Repl, word: str) -> None:
     """Show or hide the model's reasoning."""
     if word not in ("", "show", "hide"):
@@ -208,7 +222,7 @@ def reasoning(repl: Repl, word: str) -> None:
     repl.note(f"reasoning is {'shown' if repl.reasoning else 'hidden'}")
 
 
-@command("[on|off]", takes="on off")
+@command("[on|off]", takes="on off", alone=True)
 def multiline(repl: Repl, word: str) -> None:
     """Enter adds a line, Esc Enter sends; and back."""
     if word not in ("", "on", "off"):
@@ -217,20 +231,20 @@ def multiline(repl: Repl, word: str) -> None:
     repl.note("Enter adds a line, Esc Enter sends" if repl.multiline else "Enter sends")
 
 
-@command()
+@command(alone=True)
 def clear(repl: Repl, _: str) -> None:
     """Start afresh: a new conversation with the same model."""
-    repl.chat.clear()
+    repl.forget()
     repl.note("a new conversation")
 
 
-@command(name="new")
+@command(name="new", alone=True)
 def new(repl: Repl, _: str) -> None:
     """The same as /clear."""
     clear(repl, "")
 
 
-@command()
+@command(alone=True)
 def quit_(repl: Repl, _: str) -> None:
     """Leave; Ctrl-D does too."""
     repl.leaving = True

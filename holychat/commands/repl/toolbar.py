@@ -36,11 +36,8 @@ STYLE = {
 }
 
 
-def line(
-    provider: str, model: str, usage: Usage, hint: str, *, multiline: bool, width: int
-) -> FormattedText:
+def line(left: str, usage: Usage, hint: str, *, multiline: bool, width: int) -> FormattedText:
     """The fragments of the toolbar, at most `width` cells."""
-    left = f"{provider} · {model}"
     right = [f"{'≈' if usage.estimated else ''}{usage.prompt + usage.completion:,} tok"]
     if not usage.prompt + usage.completion:
         right = []
