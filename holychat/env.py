@@ -199,7 +199,10 @@ def piped_input(patience: float | None) -> str | None:
         if error.errno == errno.EBADF:
             return None  # closed, as cron and some supervisors do
         raise UsageError(f"stdin cannot be read: {error.strerror}") from error
-    return data.decode("utf-8", "replace").removeprefix("\ufeff")
+    text = data.decode("utf-8", "replace").removeprefix("\ufeff")
+    if "\ufffd" in text and b"\xef\xbf\xbd" not in data:
+        err("holychat: stdin is not all UTF-8; the rest goes out as U+FFFD")
+    return text
 
 
 def _read_all() -> bytes:

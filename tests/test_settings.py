@@ -399,8 +399,6 @@ def test_addresses_are_cleaned(place: Place, text: str, expected: str) -> None:
         "https:///chat/completions",
         "file:///etc/passwd",
         "https://h/v 1",
-        " https://h/v1",
-        "https://h/v1\n",
         "https://h/\tv1",
         "https://h\x1b[2J/v1",
         "https://user@h/v1",
@@ -1486,3 +1484,15 @@ def test_the_example_is_accepted_as_it_stands_and_uncommented(place: Place) -> N
     write(place.path, {"model": "x", "ui.fps": 9, "params.top_p": 0.5})
     comments = [line for line in EXAMPLE.read_text().splitlines() if line.startswith("#")]
     assert [line for line in place.path.read_text().splitlines() if line[:1] == "#"] == comments
+
+
+def test_blanks_around_an_address_are_nobodys_meaning(tmp_path: Path) -> None:
+    environ = {"HOLYSHEEP_BASE_URL": " https://h.example/v1\n", "HOLYSHEEP_API_KEY": "hs-1"}
+    settings = rules.load(environ=environ, cwd=tmp_path, path=tmp_path / "none.toml")
+    assert settings.provider("holysheep").base_url == "https://h.example/v1"
+
+
+def test_a_mistyped_variable_of_ours_is_told(tmp_path: Path) -> None:
+    environ = {"HOLYCHAT_PANNEL": "bar", "HOLYCHAT_PANEL": "bar"}
+    settings = rules.load(environ=environ, cwd=tmp_path, path=tmp_path / "none.toml")
+    assert settings.notices == ("HOLYCHAT_PANNEL is no setting; is it HOLYCHAT_PANEL?",)

@@ -46,7 +46,7 @@ def clean_url(text: str) -> str:
     What it refuses is what could hide the host that is really asked, or would be lost when the
     path is appended.
     """
-    bare = text.rstrip("/").removesuffix("/chat/completions").rstrip("/")
+    bare = text.strip().rstrip("/").removesuffix("/chat/completions").rstrip("/")
     if not bare.isprintable() or " " in bare or "\\" in bare:
         raise ValueError("must hold no white space, control character or backslash")
     parts = _split(bare)

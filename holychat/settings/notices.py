@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from holychat.settings.providers import Providers
 
 USUAL_KEYS = ("hs-", "sk-")  # how HolySheep's keys start, by the seed documents
+OTHERS = ("HOLYCHAT_CONFIG",)  # read elsewhere
 # Ours, but nothing that a stranger's folder should decide.
 NOT_FROM_DOTENV = {
     "HOLYCHAT_CONFIG",
@@ -33,6 +34,7 @@ def notices(providers: Providers, enabled: list[str]) -> Iterator[str]:
     """Every notice about the enabled providers and the files."""
     yield from providers.layers.dotenv.notices
     yield from _not_taken(providers)
+    yield from _unknown_variables(providers)
     yield from _refused_addresses(providers, enabled)
     yield from _refused_network(providers, enabled)
     yield from _held_headers(providers, enabled)
@@ -45,6 +47,18 @@ def _not_taken(providers: Providers) -> Iterator[str]:
     for variable, (_, line) in providers.layers.dotenv.values.items():
         if variable in NOT_FROM_DOTENV:
             yield f".env:{line}: {variable} is ignored: it is not taken from a .env"
+
+
+def _unknown_variables(providers: Providers) -> Iterator[str]:
+    """A mistyped HOLYCHAT_ name would do nothing, and say nothing."""
+    names = [name for field in FIELDS for name in field.env]
+    for variable in providers.layers.environ:
+        known = variable in names or variable in OTHERS or "_TEST_" in variable
+        if variable.startswith("HOLYCHAT_") and not known:
+            from difflib import get_close_matches
+
+            near = get_close_matches(variable, names, 1, 0.5)
+            yield f"{variable} is no setting" + (f"; is it {near[0]}?" if near else "")
 
 
 def _refused_addresses(providers: Providers, enabled: list[str]) -> Iterator[str]:

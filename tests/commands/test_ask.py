@@ -93,7 +93,8 @@ async def test_what_is_asked(
         server.script(*answer("Hello there"))
         place.provider(server.base_url)
         ended = await place.run(*arguments, stdin=process.DEVNULL if stdin is None else stdin)
-    assert ended == process.Ended(0, b"Hello there\n", "")
+    assert (ended.code, ended.out) == (0, b"Hello there\n")
+    assert ("not all UTF-8" in ended.err) == (stdin is not None and b"\xff" in stdin)
     assert prompt(server) == expected
 
 
