@@ -94,7 +94,7 @@ async def _ask(settings: Settings, wish: Wish, prompt: str) -> Exit:
                 out.show(event)
     except asyncio.CancelledError:
         if not ends or isinstance(ends[0], env.Terminated):
-            _interrupted(out, chat.latest if chat else None)
+            _interrupted(out, chat.latest if chat else None, painted=form(wish) == "live")
         if ends:
             raise ends[0] from None
         raise
@@ -171,14 +171,15 @@ def _suspendable(out: Writer, *, painted: bool) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTSTP, suspend)
 
 
-def _interrupted(out: Writer, turn: Turn | None) -> None:
+def _interrupted(out: Writer, turn: Turn | None, *, painted: bool) -> None:
     """Ctrl-C: what came is shown to its end, and said to be a part."""
     if turn is not None:
         try:
             out.show(Done(turn))
         except (env.ReaderLeft, env.OutputFailed):
             return
-        env.err("holychat: stopped; what came is above" if turn.text else "holychat: stopped")
+        if not painted:  # the panel's foot says it
+            env.err("holychat: stopped; what came is above" if turn.text else "holychat: stopped")
 
 
 def _report(session: Session, wish: Wish, turn: Turn) -> Exit:
