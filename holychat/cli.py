@@ -100,16 +100,7 @@ def root(
         raise typer.Exit(0)
     env.debug_to(debug)
     _no_color(no_color)
-    shared = {
-        "model": model,
-        "provider": provider,
-        "system": system,
-        "option": option,
-        "reasoning": reasoning,
-        "timeout": timeout,
-        "quiet": quiet,
-        "no_color": no_color,
-    }
+    shared = _shared(locals())
     ctx.obj = shared
     if ctx.invoked_subcommand is None:
         if env.is_terminal(env.STDIN):
@@ -146,16 +137,7 @@ def ask(
     git diff | holychat ask "a commit message, please"
     holychat ask -m gpt -o temperature=0 --json "a haiku" | jq -r .text
     """
-    own = {
-        "model": model,
-        "provider": provider,
-        "system": system,
-        "option": option,
-        "reasoning": reasoning,
-        "timeout": timeout,
-        "quiet": quiet,
-        "no_color": no_color,
-    }
+    own = _shared(locals())
     shared = {name: value or ctx.obj[name] for name, value in own.items()}
     shared["option"] = [*ctx.obj["option"], *option]
     if system is not None:  # an empty one is a wish too: none, whatever the settings say
@@ -304,6 +286,16 @@ def _no_color(wanted: bool) -> None:
     """The flag as the variable, which every writer on both streams knows."""
     if wanted:
         os.environ["NO_COLOR"] = "1"
+
+
+_SHARED = (
+    "model", "provider", "system", "option", "reasoning", "timeout", "quiet", "no_color",
+)  # fmt: skip
+
+
+def _shared(given: dict[str, Any]) -> dict[str, Any]:
+    """The options that `holychat` and `holychat ask` have in common, out of a body's locals."""
+    return {name: given[name] for name in _SHARED}
 
 
 def _load(shared: dict[str, Any]) -> Settings:
