@@ -69,6 +69,8 @@ class Highlighter:
         self._lexer = _lexer(language)
         self._stack: list[str] = ["root"]
         self._held: list[str] = []
+        self._waiting: list[Text] | None = None  # how the held lines look, once somebody asked
+        self._ended: list[str] = ["root"]  # the state behind them
 
     def feed(self, lines: tuple[str, ...]) -> list[Text]:
         """The lines that are final now."""
@@ -77,6 +79,7 @@ class Highlighter:
         out: list[Text] = []
         for line in lines:
             self._held.append(line)
+            self._waiting = None
             if len(self._held) >= BATCH and len(self._held) % HOLD == 0:
                 out += self._settle()
         return out
@@ -86,11 +89,20 @@ class Highlighter:
         held, self._held = self._held, []
         return [text for text, _ in self._read(held)]
 
-    def __copy__(self) -> Highlighter:
-        """One that may be finished while this one goes on."""
-        other = Highlighter("")
-        other._lexer, other._stack, other._held = self._lexer, self._stack, list(self._held)
-        return other
+    def __copy__(self) -> Glance:
+        """How the end looks now, for painting over; this one goes on unchanged."""
+        if self._waiting is None:
+            self._waiting = [text for text, _ in self._read(self._held)]
+        return Glance(self, self._waiting, self._ended)
+
+    def glance(self, lines: tuple[str, ...], stack: list[str]) -> list[Text]:
+        """Lines as they look behind `stack`; nothing is kept."""
+        before = self._stack, self._ended
+        self._stack = stack
+        try:
+            return [text for text, _ in self._read(list(lines))]
+        finally:
+            self._stack, self._ended = before
 
     def _settle(self) -> list[Text]:
         read = self._read(self._held)
@@ -110,6 +122,7 @@ class Highlighter:
             return [(Text(line, end=""), None) for line in lines]
         out: list[tuple[Text, list[str] | None]] = [(Text(end=""), list(self._stack))]
         for token, stack, value in self._tokens("\n".join(lines)):
+            self._ended = stack()
             parts = value.split("\n")
             out[-1][0].append(parts[0], _style(token))
             for number, part in enumerate(parts[1:], 2):
@@ -133,3 +146,21 @@ class Highlighter:
         stacks.append(list(context.stack))
         for number, (token, value) in enumerate(tokens, 1):
             yield token, lambda at=number: stacks[at], value
+
+
+class Glance:
+    """The open end of a code block as it looks now: the held lines are read once, and only what
+    is new behind them again. Its colours may be wrong for a moment, for they are painted over."""
+
+    def __init__(self, parent: Highlighter, waiting: list[Text], stack: list[str]) -> None:
+        self._parent = parent
+        self._lines = list(waiting)
+        self._stack = stack
+
+    def feed(self, lines: tuple[str, ...]) -> list[Text]:
+        if lines:
+            self._lines += self._parent.glance(lines, list(self._stack))
+        return []
+
+    def finish(self) -> list[Text]:
+        return self._lines

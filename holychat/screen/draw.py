@@ -34,7 +34,7 @@ from holychat.core.blocks import (
     Rule,
 )
 from holychat.core.sanitize import visible
-from holychat.screen.code import Highlighter
+from holychat.screen.code import Glance, Highlighter
 from holychat.screen.inline import inline
 from holychat.screen.theme import Theme, theme
 
@@ -74,11 +74,25 @@ class _Document:
 
 @dataclass(slots=True)
 class _Table:
-    """A table that is coming: cells as styled text, rows in order, the head first."""
+    """A table that is coming: cells as styled text, rows in order, the head first.
+
+    Its columns are measured as they come, so that its end costs no more than another row.
+    """
 
     path: Path
     align: tuple[str, ...]
     rows: list[list[Text]] = field(default_factory=list)
+    wide: list[int] = field(default_factory=list)  # the widest cell of each column
+    word: list[int] = field(default_factory=list)  # its longest word
+
+    def add(self, cells: list[Text]) -> None:
+        self.rows.append(cells)
+        self.wide = self.wide or [1] * len(cells)
+        self.word = self.word or [1] * len(cells)
+        for at, cell in enumerate(cells):
+            self.wide[at] = max(self.wide[at], cell.cell_len)
+            longest = max(map(cell_len, cell.plain.split()), default=1)
+            self.word[at] = max(self.word[at], longest)
 
 
 class Drawer:
@@ -92,7 +106,7 @@ class Drawer:
         self._marked: set[int] = set()  # items whose marker is out
         self._roomy: set[int] = set()  # items that have a gap in them
         self._carry: Text | None = None  # the last row of a paragraph that goes on
-        self._code: Highlighter | None = None
+        self._code: Highlighter | Glance | None = None
         self._table: _Table | None = None
         self.codes = 0  # code blocks so far
 
@@ -111,7 +125,9 @@ class Drawer:
         other = copy(self)
         if self._table is not None:
             shown = self._table.rows[:1] + self._table.rows[1:][-rows:]
-            other._table = replace(self._table, rows=shown)  # noqa: SLF001 - of the same kind
+            other._table = replace(  # noqa: SLF001 - of the same kind
+                self._table, rows=shown, wide=list(self._table.wide), word=list(self._table.word)
+            )
         lines: deque[Line] = deque(maxlen=max(1, rows))
         for piece in pieces:
             lines.extend(other.draw(piece))
@@ -249,7 +265,7 @@ class Drawer:
             return
         if piece.cells:
             base = self._theme["table.head"] if piece.first else self._theme["text"]
-            table.rows.append(
+            table.add(
                 [inline(c, self._theme, base, clickable=self._clickable) for c in piece.cells]
             )
         if piece.last:
@@ -265,7 +281,7 @@ class Drawer:
 
     def _tabled(self, table: _Table) -> Iterator[Line]:
         room = self._room(table.path)
-        widths = _widths(table.rows, room - len(GAP) * (len(table.align) - 1))
+        widths = _widths(table, room - len(GAP) * (len(table.align) - 1))
         for number, cells in enumerate(table.rows):
             wrapped = [
                 list(cell.wrap(_WRAPPER, width, overflow="fold")) or [Text(end="")]
@@ -319,18 +335,12 @@ def _aligned(cell: Text, width: int, align: str) -> Text:
     return Text.assemble(" " * left, cell, " " * (space - left), end="")
 
 
-def _widths(rows: list[list[Text]], room: int) -> list[int]:
+def _widths(table: _Table, room: int) -> list[int]:
     """The columns' widths: as wide as their cells, else shrunk from the widest down."""
-    columns = len(rows[0])
-    wide = [max(1, *(cells[c].cell_len for cells in rows), 1) for c in range(columns)]
-    if sum(wide) <= room:
-        return wide
-    words = [
-        max((cell_len(w) for cells in rows for w in cells[c].plain.split()), default=1)
-        for c in range(columns)
-    ]
-    least = words if sum(words) <= room else [1] * columns
-    return _shrunk(wide, least, max(room, columns))
+    if sum(table.wide) <= room:
+        return table.wide
+    least = table.word if sum(table.word) <= room else [1] * len(table.word)
+    return _shrunk(table.wide, least, max(room, len(least)))
 
 
 def _shrunk(wide: list[int], least: list[int], room: int) -> list[int]:

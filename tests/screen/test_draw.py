@@ -37,7 +37,7 @@ def streamed(source: str, width: int, cuts: list[int]) -> list[str]:
     for number, (start, end) in enumerate(pairwise(places)):
         for piece in blocks.feed(visible(source[start:end])):
             rows += ["".join(s.text for s in line) for line in drawer.draw(piece)]
-        if number % 3 == 0:
+        if number % 3 == 0 or len(source) < 600:
             drawer.tail(blocks.tail(), 8)
     for piece in blocks.finish():
         rows += ["".join(s.text for s in line) for line in drawer.draw(piece)]
@@ -61,6 +61,49 @@ def test_concatenations_stream_to_the_rows_of_the_whole(
     cuts = [chance.randrange(len(source) + 1) for _ in range(20)]
     width = chance.choice(WIDTHS)
     assert streamed(source, width, cuts) == whole(source, width)
+
+
+EVERYTHING = """\
+# Title
+
+| name | what **it** is |
+|:-----|------:|
+| `one` | **bold and long** words |
+| 茶 | [link](https://a.example/) |
+| cut
+
+1. first
+   ```python
+   def f(x):
+       return "a ``` b"
+
+
+   # end
+   ```
+2. second
+
+   | a |
+   |---|
+   | b |
+
+> quote **over
+> two** lines
+> - [x] list
+
+``` c
+/* a comment
+   over lines */ int x; // y
+```
+
+Last line, **never closed
+"""
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 50])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_github_adds_streams_to_the_rows_of_the_whole(width: int, size: int) -> None:
+    cuts = list(range(size, len(EVERYTHING), size))
+    assert streamed(EVERYTHING, width, cuts) == whole(EVERYTHING, width)
 
 
 def test_no_row_is_wider_than_the_window_or_ends_in_blanks() -> None:
