@@ -1,4 +1,4 @@
-"""`python -m tests.bench [startup|throughput] [--python PATH] [--rounds N]`."""
+"""`python -m tests.bench [startup|throughput|screen] [--python PATH] [--rounds N]`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.bench import startup, throughput
+from tests.bench import screen, startup, throughput
 
-BENCHMARKS = {"startup": startup, "throughput": throughput}
+BENCHMARKS = {"startup": startup, "throughput": throughput, "screen": screen}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("which", nargs="*", choices=[*BENCHMARKS, []], metavar="startup|throughput")
+    parser.add_argument(
+        "which", nargs="*", choices=[*BENCHMARKS, []], metavar="startup|throughput|screen"
+    )
     parser.add_argument(
         "--python",
         default=sys.executable,
