@@ -52,7 +52,7 @@ GAP = "  "  # between the columns of a table
 TASKS = {"[ ] ": "☐ ", "[x] ": "☑ ", "[X] ": "☑ "}
 
 # Wrapping needs rich's console for tab sizes and justification only, never to print.
-_WRAPPER = Console(width=80, color_system=None, legacy_windows=False)
+WRAPPER = Console(width=80, color_system=None, legacy_windows=False)
 
 
 def document(source: str) -> RenderableType:
@@ -198,9 +198,9 @@ class Drawer:
         for text in texts:
             line = self._prefix(path)
             if text.spans:
-                line += [s for s in text.render(_WRAPPER) if s.text]
+                line += [s for s in text.render(WRAPPER) if s.text]
             elif text.plain:  # render would leave the style of a text without spans out
-                line.append(Segment(text.plain, _WRAPPER.get_style(text.style)))
+                line.append(Segment(text.plain, WRAPPER.get_style(text.style)))
             yield _stripped(line)
 
     # --- The kinds of pieces ----------------------------------------------------------------
@@ -277,14 +277,14 @@ class Drawer:
     def _wrapped(self, text: Text, path: Path) -> list[Text]:
         if not text:
             return [Text(end="")]
-        return list(text.wrap(_WRAPPER, self._room(path), overflow="fold", tab_size=4))
+        return list(text.wrap(WRAPPER, self._room(path), overflow="fold", tab_size=4))
 
     def _tabled(self, table: _Table) -> Iterator[Line]:
         room = self._room(table.path)
         widths = _widths(table, room - len(GAP) * (len(table.align) - 1))
         for number, cells in enumerate(table.rows):
             wrapped = [
-                list(cell.wrap(_WRAPPER, width, overflow="fold")) or [Text(end="")]
+                list(cell.wrap(WRAPPER, width, overflow="fold")) or [Text(end="")]
                 for cell, width in zip(cells, widths, strict=False)
             ]
             for at in range(max(map(len, wrapped))):
@@ -326,7 +326,7 @@ def _folded(text: Text, width: int) -> list[Text]:
     """Broken at the width, wherever that is: for what must not be changed by wrapping."""
     if text.cell_len <= width:
         return [text]
-    return list(text.wrap(_WRAPPER, width, overflow="fold", no_wrap=False))
+    return list(text.wrap(WRAPPER, width, overflow="fold", no_wrap=False))
 
 
 def _aligned(cell: Text, width: int, align: str) -> Text:

@@ -23,7 +23,7 @@ from holychat import env
 from holychat.core.blocks import Blocks
 from holychat.core.chat import Attempt, Delta, Done, Finish, Notice, Turn
 from holychat.core.sanitize import one_line, visible
-from holychat.screen.draw import Drawer, Line, document
+from holychat.screen.draw import WRAPPER, Drawer, Line, document
 from holychat.screen.paint import Painter
 from holychat.screen.theme import theme
 from holychat.screen.words import seconds, summary
@@ -58,6 +58,7 @@ class LiveWriter:
         self._blocks = Blocks()
         self._drawer = Drawer(80, self._theme, clickable=os.environ.get("TERM") != "linux")
         self._rows: Iterator[Line] = iter(())  # final rows that are still to be drawn
+        self._pending = False  # the time of a frame was over before they were
         self._waiting: list[Piece] = []  # final pieces behind them
         self._buffer = ""  # text that came and is not let out yet
         self._due = 0.0  # when all of it has to be
@@ -162,8 +163,6 @@ class LiveWriter:
                 return
             self._rows = self._drawer.draw(self._waiting.pop(0))
 
-    _pending = False
-
     def _tail(self, busy: bool) -> list[Line]:
         """The part of the panel that is not final: the open end, or the wait; and the foot."""
         columns, lines = self._painter.size()
@@ -194,7 +193,7 @@ class LiveWriter:
             if len(end) > columns * (room + 2):
                 break
         text = Text(visible(end).strip(), end="")
-        lines = text.wrap(_wrapper(), max(4, columns - 1), overflow="fold")[-max(1, room) :]
+        lines = text.wrap(WRAPPER, max(4, columns - 1), overflow="fold")[-max(1, room) :]
         return [self._dim(line.plain.rstrip()) for line in lines]
 
     # --- Looks ------------------------------------------------------------------------------
@@ -248,10 +247,6 @@ class LiveWriter:
         self._painter.frame(foot, [])
         self._painter.show_cursor()
         self._open = False
-
-
-def _wrapper() -> Console:
-    return Console(width=80, color_system=None)
 
 
 class RenderWriter:
