@@ -7,6 +7,7 @@ reader that left is an event of its own, not an error. Must not know a provider 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -18,7 +19,7 @@ from holychat.core.failure import UsageError
 from holychat.core.sanitize import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import NoReturn
 
@@ -126,6 +127,43 @@ def waiting_input() -> bytes:
     while select.select([STDIN], [], [], 0)[0] and (part := os.read(STDIN, 4096)):
         data += part
     return data
+
+
+def cursor(typed: Callable[[bytes], None] | None, patience: float = 0.5) -> tuple[int, int] | None:
+    """The cursor's (row, column), from 1, as the terminal says; None where it does not answer.
+
+    Blocks for `patience` seconds at most. Keys that stand before the answer are handed to `typed`;
+    without it nothing is asked where a key waits already, for it belongs to whoever reads next.
+    """
+    if sys.platform == "win32" or not (is_terminal(STDIN) and is_terminal(STDOUT)):
+        return None
+    import re
+    import termios
+    import time
+
+    before = termios.tcgetattr(STDIN)
+    raw = [*before[:3], before[3] & ~(termios.ICANON | termios.ECHO), *before[4:]]
+    data = b""
+    try:
+        termios.tcsetattr(STDIN, termios.TCSANOW, raw)
+        if typed is None and select.select([STDIN], [], [], 0)[0]:
+            return None
+        write(b"\x1b[6n")
+        until = time.monotonic() + patience
+        while not (said := re.search(rb"\x1b\[(\d+);(\d+)R", data)):
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([STDIN], [], [], left)[0]:
+                return None
+            data += os.read(STDIN, 4096)
+        data = data[: said.start()] + data[said.end() :]
+        return int(said[1]), int(said[2])
+    except (OSError, termios.error):
+        return None  # the terminal went away
+    finally:
+        with contextlib.suppress(OSError, termios.error):
+            termios.tcsetattr(STDIN, termios.TCSANOW, before)
+        if typed is not None and data:
+            typed(data)
 
 
 def echo(*, on: bool) -> None:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from holychat import settings as rules
 from holychat.core.failure import SettingsError, UsageError
 from holychat.core.provider import BUILT_IN, Secret
+from holychat.screen.theme import THEMES
 from holychat.settings import FIELDS, PROVIDER_FIELDS, Layer, Settings, config_path, write
 from holychat.settings.files import key_lines
 
@@ -99,6 +100,7 @@ def test_the_defaults_themselves() -> None:
         "timeouts.gap": 60.0,
         "ui.reasoning": "show",
         "ui.panel": "rules",
+        "ui.theme": "calm",
         "ui.keys": "emacs",
         "ui.multiline": False,
         "ui.fps": 20,
@@ -118,10 +120,15 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {  # name: (flag, environment or .env
     "timeouts.gap": (1.0, "2", 3),
     "ui.reasoning": ("hide", "show", "hide"),
     "ui.panel": ("rules", "bar", "none"),
+    "ui.theme": ("calm", "warm", "warm"),
     "ui.keys": ("vi", "emacs", "vi"),
     "ui.multiline": (True, "off", True),
     "ui.fps": (6, "7", 8),
 }
+
+
+def test_the_themes_are_those_that_are_painted() -> None:
+    assert next(field.type for field in FIELDS if field.name == "ui.theme") == THEMES
 
 
 def test_every_field_has_a_sample() -> None:

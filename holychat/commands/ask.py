@@ -120,6 +120,7 @@ def _look(settings: Settings, wish: Wish) -> Look:
         reasoning=asked == "show",
         quiet=wish.quiet,
         panel=settings["ui.panel"],
+        theme=settings["ui.theme"],
         fps=settings["ui.fps"],
     )
 

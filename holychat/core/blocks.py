@@ -70,10 +70,14 @@ class Paragraph(Piece):
 
 @dataclass(frozen=True, slots=True)
 class Code(Piece):
-    """Whole lines of a code block, without their indentation; `lines` may be empty at its end."""
+    """Whole lines of a code block as they were written, tabs too, without their indentation.
+
+    `lines` of the last piece are blank ones, if any: they belong to the code and are not shown.
+    """
 
     language: str = ""
     lines: tuple[str, ...] = ()
+    fenced: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,16 @@ def _indent(line: str) -> int:
     return len(line) - len(line.lstrip(" "))
 
 
+def _from_column(line: str, column: int) -> str:
+    """The line from a column on; what is left of a tab that was cut is blanks."""
+    at = 0
+    for place, character in enumerate(line):
+        if at >= column:
+            return " " * (at - column) + line[place:]
+        at += 4 - at % 4 if character == "\t" else 1
+    return " " * (at - column)
+
+
 def split_row(line: str) -> tuple[str, ...]:
     """The cells of a table's row: pipes split, `\\|` does not, the outer ones do not count."""
     line = line.strip()
@@ -181,9 +195,21 @@ class Blocks:
     Text comes cleaned: lines end with LF alone.
     """
 
-    __slots__ = ("_empty", "_glued", "_keys", "_leaf", "_out", "_partial", "_path")
+    __slots__ = (
+        "_empty",
+        "_glued",
+        "_keys",
+        "_leaf",
+        "_out",
+        "_partial",
+        "_path",
+        "_raw",
+        "_whole",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool = False) -> None:
+        self._whole = whole  # lines are never taken in portions: the source, not the screen
+        self._raw = ""  # the line as it was written, where it has tabs
         self._partial = ""  # the unfinished line, or what is left of a long one
         self._glued = False  # it goes on a line whose beginning was taken already
         self._path: Path = ()
@@ -217,7 +243,7 @@ class Blocks:
 
     def tail(self) -> list[Piece]:
         """What `finish` would return if the document ended here; changes nothing."""
-        copy = Blocks()
+        copy = Blocks(whole=self._whole)
         copy._partial, copy._glued = self._partial, self._glued
         copy._path, copy._keys, copy._empty = self._path, self._keys, self._empty
         copy._leaf = self._leaf and replace(self._leaf, held=list(self._leaf.held))
@@ -225,7 +251,7 @@ class Blocks:
 
     def _portions(self, line: str) -> str:
         """Take whole portions of a long line; returns what is left of it."""
-        while len(line) >= (size := self._portion(line)):
+        while not self._whole and len(line) >= (size := self._portion(line)):
             self._take(line[:size])
             self._glued = True
             line = line[size:]
@@ -243,6 +269,7 @@ class Blocks:
         if self._glued and leaf is not None and leaf.kind == "paragraph":
             self._add_text(line, glue=True)
         elif self._glued and leaf is not None and leaf.kind in ("fence", "indented"):
+            self._raw = ""
             self._code_line(leaf, line)
         else:
             self._line(line)
@@ -250,7 +277,7 @@ class Blocks:
     # --- One line ---------------------------------------------------------------------------
 
     def _line(self, line: str) -> None:
-        line = line.expandtabs(4)
+        self._raw, line = (line if "\t" in line else ""), line.expandtabs(4)
         depth, rest = self._matched(line)
         leaf = self._leaf
         if leaf is not None and depth == len(self._path) and self._goes_on(leaf, rest):
@@ -438,15 +465,16 @@ class Blocks:
 
     def _code_line(self, leaf: _Leaf, line: str) -> None:
         """Blank lines wait for the next one: at the end of a block they are not shown."""
-        leaf.held.append(line.rstrip())
-        if leaf.held[-1]:
+        if self._raw:
+            line = _from_column(self._raw, len(self._raw.expandtabs(4)) - len(line))
+        leaf.held.append(line)
+        if line.strip():
             self._flush_code(leaf)
 
     def _flush_code(self, leaf: _Leaf, *, last: bool = False) -> None:
-        lines = () if last else tuple(leaf.held)
-        self._emit(
-            Code(leaf.path, first=not leaf.begun, last=last, language=leaf.language, lines=lines)
-        )
+        fenced = leaf.kind == "fence"
+        lines = tuple(leaf.held)
+        self._emit(Code(leaf.path, not leaf.begun, last, leaf.language, lines, fenced))
         leaf.begun = True
         leaf.held = []
 

@@ -11,7 +11,12 @@ ASCII = 0.3
 OTHER = 0.6
 
 
+def weight(text: str) -> float:
+    """Tokens of the text, with their fraction: parts of a text can be summed. Linear."""
+    plain = len(text.encode("ascii", "ignore"))
+    return plain * ASCII + (len(text) - plain) * OTHER
+
+
 def estimate(text: str) -> int:
     """Tokens of the text, at least 1 for any text at all. Linear."""
-    plain = len(text.encode("ascii", "ignore"))
-    return max(1, round(plain * ASCII + (len(text) - plain) * OTHER)) if text else 0
+    return max(1, round(weight(text))) if text else 0

@@ -12,19 +12,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from holychat.core.chat import Event
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a writer may know of the user's wishes. `fps` bounds the frames a second."""
+    """What a writer may know of the user's wishes. `fps` bounds the frames a second.
+
+    `typed` takes the keys that are read while the terminal is asked where its cursor is.
+    """
 
     color: bool = False
     terminal: bool = False  # stdout is a terminal: controls are made visible
     reasoning: bool = True
     quiet: bool = False
     panel: str = "rules"
+    theme: str = "calm"
     fps: int = 20
+    typed: Callable[[bytes], None] | None = None
 
 
 class Writer(Protocol):
@@ -41,7 +48,7 @@ class Writer(Protocol):
 WRITERS: dict[str, tuple[str, str]] = {
     "live": ("holychat.screen.live", "LiveWriter"),
     "plain": ("holychat.screen.plain", "PlainWriter"),
-    "render": ("holychat.screen.live", "RenderWriter"),
+    "render": ("holychat.screen.render", "RenderWriter"),
     "json": ("holychat.screen.data", "JsonWriter"),
     "jsonl": ("holychat.screen.data", "JsonLinesWriter"),
 }

@@ -36,7 +36,7 @@ from holychat.core.blocks import (
 from holychat.core.sanitize import visible
 from holychat.screen.code import Glance, Highlighter
 from holychat.screen.inline import inline
-from holychat.screen.theme import Theme, theme
+from holychat.screen.theme import theme
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
     from holychat.core.blocks import Container, Path
+    from holychat.screen.theme import Theme
 
 Line = list[Segment]  # one row of the terminal, without its newline
 
@@ -55,17 +56,18 @@ TASKS = {"[ ] ": "☐ ", "[x] ": "☑ ", "[X] ": "☑ "}
 WRAPPER = Console(width=80, color_system=None, legacy_windows=False)
 
 
-def document(source: str) -> RenderableType:
+def document(source: str, theme_name: str = "calm") -> RenderableType:
     """A whole Markdown document; the streamed screen shows the same rows."""
-    return _Document(source)
+    return _Document(source, theme_name)
 
 
 @dataclass(frozen=True, slots=True)
 class _Document:
     source: str
+    theme: str
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        blocks, drawer = Blocks(), Drawer(options.max_width)
+        blocks, drawer = Blocks(), Drawer(options.max_width, theme(self.theme))
         for piece in (*blocks.feed(visible(self.source)), *blocks.finish()):
             for line in drawer.draw(piece):
                 yield from line
@@ -108,7 +110,7 @@ class Drawer:
         self._carry: Text | None = None  # the last row of a paragraph that goes on
         self._code: Highlighter | Glance | None = None
         self._table: _Table | None = None
-        self.codes = 0  # code blocks so far
+        self._codes = 0  # code blocks so far that a fence marks: those have numbers
 
     def draw(self, piece: Piece) -> Iterator[Line]:
         """The rows of a piece, made as they are taken: a large one can be taken in parts."""
@@ -229,17 +231,20 @@ class Drawer:
         yield from self._lines(piece.path, rows)
 
     def code(self, piece: Code) -> Iterator[Line]:
+        """Its language and number, for /copy and /code, then its lines."""
+        room = self._room(piece.path)
         if piece.first:
-            self.codes += 1
             self._code = Highlighter(piece.language)
-            label = f"{piece.language} {self.codes}".strip()
-            yield from self._lines(piece.path, [Text(label, self._theme["dim"], end="")])
+            if piece.fenced:
+                self._codes += 1
+                label = f"{piece.language} {self._codes}".strip()
+                yield from self._lines(piece.path, _folded(self._dimmed(label), room))
         if self._code is None:
             return
-        texts = self._code.feed(piece.lines)
         if piece.last:
-            texts += self._code.finish()
-        room = self._room(piece.path)
+            texts = self._code.finish()
+        else:
+            texts = self._code.feed(tuple(line.expandtabs(4) for line in piece.lines))
         for text in texts:
             yield from self._lines(piece.path, _folded(text, room))
 
@@ -249,13 +254,15 @@ class Drawer:
             text = Text(line, self._theme["html"], end="")
             yield from self._lines(piece.path, _folded(text, room))
 
+    def _dimmed(self, text: str) -> Text:
+        return Text(text, self._theme["dim"], end="")
+
     def rule(self, piece: Rule) -> Iterator[Line]:
-        text = Text("─" * (self._room(piece.path) - 1), self._theme["dim"], end="")
-        yield from self._lines(piece.path, [text])
+        yield from self._lines(piece.path, [self._dimmed("─" * (self._room(piece.path) - 1))])
 
     def definition(self, piece: Definition) -> Iterator[Line]:
-        text = Text(piece.text, self._theme["dim"], end="")
-        yield from self._lines(piece.path, _folded(text, self._room(piece.path)))
+        folded = _folded(self._dimmed(piece.text), self._room(piece.path))
+        yield from self._lines(piece.path, folded)
 
     def row(self, piece: Row) -> Iterator[Line]:
         if piece.first:
@@ -297,7 +304,7 @@ class Drawer:
                 yield from self._lines(table.path, [text])
             if number == 0:
                 bar = GAP.join("─" * width for width in widths)
-                yield from self._lines(table.path, [Text(bar, self._theme["dim"], end="")])
+                yield from self._lines(table.path, [self._dimmed(bar)])
 
 
 _DRAW: dict[type[Piece], Callable[[Drawer, Piece], Iterator[Line]]] = {

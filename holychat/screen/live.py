@@ -1,8 +1,8 @@
 """The answer in a live panel: pieces are drawn as they become final, a timer paces the frames.
 
-Owns the panel's looks and its pace: at most `fps` frames a second, none when nothing changed, and
-text that comes in lumps is let out evenly, never more than `LAG` late. What a frame costs does not
-depend on how long the answer is. Must not know where events come from.
+Owns the pace: at most `fps` frames a second, none where nothing changed and none while the window
+is being dragged; text that comes in lumps is let out evenly, never more than `LAG` late. What a
+frame costs does not depend on how long the answer is. Must not know where events come from.
 """
 
 from __future__ import annotations
@@ -14,19 +14,14 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.segment import Segment
-from rich.style import Style
-from rich.text import Text
-
-from holychat import env
 from holychat.core.blocks import Blocks
 from holychat.core.chat import Attempt, Delta, Done, Finish, Notice, Turn
-from holychat.core.sanitize import one_line, visible
-from holychat.screen.draw import WRAPPER, Drawer, Line, document
-from holychat.screen.paint import Painter
-from holychat.screen.theme import theme
-from holychat.screen.words import seconds, summary
+from holychat.core.sanitize import visible
+from holychat.core.tokens import weight
+from holychat.screen.draw import Drawer, Line
+from holychat.screen.paint import SETTLE, Painter
+from holychat.screen.panel import SPIN, Panel
+from holychat.screen.words import summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,11 +30,12 @@ if TYPE_CHECKING:
     from holychat.core.chat import Event
     from holychat.screen import Look
 
-SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-SPIN = 0.1  # seconds a spinner step
 LAG = 0.12  # seconds over which a lump of text is let out
-BUDGET = 0.015  # seconds of drawing a frame; what is left comes with the next
+SMALL = 48  # characters that are no lump
 LUMP = 2000  # characters that are let out at least, where more than that waits
+BUDGET = 0.015  # seconds of drawing a frame; what is left comes with the next
+CALM = 0.5  # seconds between two changes of the foot's words
+SILENT = 2.0  # seconds without a token after which the foot says so
 
 
 class LiveWriter:
@@ -47,26 +43,30 @@ class LiveWriter:
 
     def __init__(self, look: Look) -> None:
         self._look = look
-        self._theme = theme()
-        self._painter = Painter(color=look.color, environ=os.environ)
+        self._painter = Painter(color=look.color, environ=os.environ, typed=look.typed)
         self._timer: asyncio.TimerHandle | None = None
         self._open = False  # a panel is on the screen
         self._reset("")
 
     def _reset(self, title: str) -> None:
-        self._title = title
+        clickable = os.environ.get("TERM") != "linux"
+        self._panel = Panel(self._look, title)
         self._blocks = Blocks()
-        self._drawer = Drawer(80, self._theme, clickable=os.environ.get("TERM") != "linux")
+        self._drawer = Drawer(80, self._panel.theme, clickable=clickable)
         self._rows: Iterator[Line] = iter(())  # final rows that are still to be drawn
         self._pending = False  # the time of a frame was over before they were
         self._waiting: list[Piece] = []  # final pieces behind them
+        self._end: list[Line] = []  # the rows of the open end, as they were last painted
         self._buffer = ""  # text that came and is not let out yet
         self._due = 0.0  # when all of it has to be
         self._begun = False  # text is on the screen
-        self._thoughts: list[str] = []
+        self._thoughts: list[str] = []  # the reasoning that goes on now
         self._thought_size = 0
-        self._start = time.monotonic()
         self._thought_for = 0.0
+        self._weight = 0.0  # tokens so far, estimated
+        self._start = self._heard = time.monotonic()
+        self._state, self._stated = "", 0.0
+        self._notes: list[str] = []  # what was said beside the text, for below the foot
         self._changed = True
         self._last = 0.0
 
@@ -78,53 +78,77 @@ class LiveWriter:
             self._add(event)
         elif isinstance(event, Notice):
             if not self._look.quiet:
-                self._painter.frame([self._dim(f"· {event.text}")], [])
+                self._notice(event.text)
         elif isinstance(event, Done):
             self._finish(event.turn)
 
     def close(self) -> None:
         """Take what is not final off the screen; Done prints it, a next delta paints it again."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._unschedule()
         if self._open:
             self._painter.erase()
             self._painter.show_cursor()
         self._open = False
 
     def _add(self, delta: Delta) -> None:
-        if delta.reasoning and not self._begun:
+        self._heard = time.monotonic()
+        self._weight += weight(delta.text) + weight(delta.reasoning)
+        if delta.reasoning:
             self._thoughts.append(delta.reasoning)
             self._thought_size += len(delta.reasoning)
-            self._thought_for = time.monotonic() - self._start
+            self._thought_for = self._heard - self._start
             self._changed = True
         if delta.text:
             if not self._buffer:
-                self._due = time.monotonic() + LAG
+                self._due = self._heard + LAG
             self._buffer += delta.text
             self._changed = True
         self._schedule()
 
+    def _notice(self, text: str) -> None:
+        """Above the answer at once, below it when it is done; never in its text."""
+        if self._begun:
+            self._notes.append(text)
+            return
+        columns, lines = self._painter.size()
+        tail = self._tail(columns, lines, time.monotonic()) if self._open else []
+        self._painter.frame([self._panel.note(f"· {text}", columns)], tail)
+
     # --- Frames -----------------------------------------------------------------------------
 
-    def _schedule(self) -> None:
-        """The next frame, unless there is one coming."""
-        if self._timer is None and (self._changed or not self._begun):
+    def _schedule(self, wait: float | None = None) -> None:
+        """The next frame: soon where something changed, else with the spinner's next step."""
+        if wait is None:
             pause = 1 / self._look.fps if self._changed else SPIN
             wait = max(0.0, self._last + pause - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(wait, self._frame)
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + wait:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(wait, self._frame)
+
+    def _unschedule(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _frame(self) -> None:
         self._timer = None
         now = time.monotonic()
+        if not self._painter.steady(now):
+            self._schedule(SETTLE)
+            return
+        columns, lines = self._painter.size()
         self._let_out(now)
         self._open = True
-        self._drawer.width = self._painter.size()[0]
+        width = self._panel.inner(columns)
+        self._changed = self._changed or width != self._drawer.width
+        self._drawer.width = width
         final = list(self._drawn(now + BUDGET))
-        busy = bool(self._waiting) or self._pending
-        self._painter.frame(final, self._tail(busy))
+        self._painter.frame(final, self._tail(columns, lines, now))
         self._last = now
-        self._changed = busy or bool(self._buffer)
+        self._changed = bool(self._waiting) or self._pending or bool(self._buffer)
         self._schedule()
 
     def _let_out(self, now: float) -> None:
@@ -133,22 +157,25 @@ class LiveWriter:
             return
         left = max(0.0, self._due - now)
         share = 1.0 if left <= 0 else min(1.0, (1 / self._look.fps) / left)
-        size = max(LUMP if len(self._buffer) > LUMP else 1, math.ceil(len(self._buffer) * share))
+        least = LUMP if len(self._buffer) > LUMP else SMALL
+        size = max(least, math.ceil(len(self._buffer) * share))
         text, self._buffer = self._buffer[:size], self._buffer[size:]
         self._take(text)
 
     def _take(self, text: str) -> None:
         if not self._begun:
             self._begun = True
-            self._head()
+            self._rows = iter(self._head())
+        self._thoughts.clear()
         self._waiting += self._blocks.feed(visible(text))
 
-    def _head(self) -> None:
+    def _head(self) -> list[Line]:
         """What stands above the answer, final as soon as there is one."""
-        rows = [self._rule(self._title, "accent")] if self._look.panel == "rules" else []
+        columns, _ = self._painter.size()
+        rows = self._panel.head(columns)
         if self._thoughts and self._look.reasoning:
-            rows.append(self._folded())
-        self._rows = iter(rows)
+            rows.append(self._panel.thought(self._thought_for, self._thought_size, columns))
+        return rows
 
     def _drawn(self, until: float | None) -> Iterator[Line]:
         """Final rows, until the time is over (one at least)."""
@@ -161,76 +188,45 @@ class LiveWriter:
                     return
             if not self._waiting:
                 return
-            self._rows = self._drawer.draw(self._waiting.pop(0))
+            self._rows = map(self._panel.row, self._drawer.draw(self._waiting.pop(0)))
 
-    def _tail(self, busy: bool) -> list[Line]:
+    def _tail(self, columns: int, lines: int, now: float) -> list[Line]:
         """The part of the panel that is not final: the open end, or the wait; and the foot."""
-        columns, lines = self._painter.size()
-        room = max(1, min(lines // 2, lines - 3))
+        room = max(1, min(lines // 3, lines - 3))
+        panel = self._panel
         rows: list[Line] = []
-        if self._begun:
-            if not busy:
-                rows = self._drawer.tail(self._blocks.tail(), room)
+        if not self._begun:
+            rows += panel.head(columns)
+        elif self._pending or self._waiting:
+            self._end = []
         else:
-            if self._look.panel == "rules":
-                rows.append(self._rule(self._title, "accent"))
-            if self._thoughts and self._look.reasoning:
-                rows += self._thinking(columns, room // 2)
-            rows.append(self._wait_line())
-        return [*rows, self._dim("─" * (columns - 1))]
+            if self._changed:
+                drawn = self._drawer.tail(self._blocks.tail(), room)
+                self._end = [panel.row(line) for line in drawn]
+            rows += self._end
+        if self._thoughts and self._look.reasoning:
+            rows += panel.thinking(self._thoughts, columns, max(1, room // 2))
+        if not self._begun:
+            doing = "thinking" if self._thoughts else "waiting"
+            rows.append(panel.waiting(doing, now - self._start, columns))
+        return [*rows, panel.foot(self._said(now) if self._begun else "", columns)]
 
-    def _wait_line(self) -> Line:
-        waited = time.monotonic() - self._start
-        step = SPINNER[int(waited / SPIN) % len(SPINNER)]
-        doing = "thinking" if self._thoughts else "waiting"
-        return self._dim(f"{step} {doing} {seconds(waited)}")
-
-    def _thinking(self, columns: int, room: int) -> list[Line]:
-        """The last rows of the reasoning."""
-        end = ""
-        for thought in reversed(self._thoughts):
-            end = thought + end
-            if len(end) > columns * (room + 2):
-                break
-        text = Text(visible(end).strip(), end="")
-        lines = text.wrap(WRAPPER, max(4, columns - 1), overflow="fold")[-max(1, room) :]
-        return [self._dim(line.plain.rstrip()) for line in lines]
-
-    # --- Looks ------------------------------------------------------------------------------
-
-    def _dim(self, text: str) -> Line:
-        columns, _ = self._painter.size()
-        return [
-            Segment(
-                one_line(text, columns - 1) if len(text) >= columns else visible(text),
-                self._theme["dim"],
-            )
-        ]
-
-    def _rule(self, label: str, role: str, *, right: bool = False) -> Line:
-        """A horizontal rule with a label near one end, one cell short of the width."""
-        room = max(1, self._painter.size()[0] - 1)
-        text = Text(f" {one_line(label, max(1, room - 4))} " if label else "", end="")
-        text.truncate(max(1, room - 2))
-        line = "─" * max(1, room - 1 - text.cell_len)
-        dim: Style = self._theme["dim"]
-        words = Segment(text.plain, self._theme[role])
-        if right:
-            return [Segment(line, dim), words, Segment("─", dim)]
-        return [Segment("─", dim), words, Segment(line, dim)]
-
-    def _folded(self) -> Line:
-        """Reasoning, folded to one line."""
-        return self._dim(
-            f"· thought for {seconds(self._thought_for)} ({self._thought_size:,} characters)"
-        )
+    def _said(self, now: float) -> str:
+        """What the foot says while the answer comes."""
+        if now - self._stated >= CALM:
+            silent = now - self._heard
+            doing = "thinking" if self._thoughts else "writing"
+            doing = f"silent for {silent:.0f} s" if silent >= SILENT else doing
+            tokens = f"≈{max(1, round(self._weight)):,} tok"
+            self._state = f"{doing} · {tokens} · {now - self._start:.0f} s"
+            self._stated = now
+        return self._state
 
     def _finish(self, turn: Turn) -> None:
         """Everything that is left, and the foot; a turn without text leaves no trace."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._drawer.width = self._painter.size()[0]
+        self._unschedule()
+        columns = self._settled()
+        self._drawer.width = self._panel.inner(columns)
         if self._buffer:
             self._take(self._buffer)
             self._buffer = ""
@@ -238,37 +234,20 @@ class LiveWriter:
         rows = self._drawn(None)
         while part := list(islice(rows, 200)):
             self._painter.frame(part, [])
-        role = "dim" if turn.finish is Finish.STOP else "warn"
         foot: list[Line] = []
-        if self._begun or turn.finish is Finish.INTERRUPTED:
-            said = summary(turn)
-            framed = self._look.panel == "rules" and self._begun
-            foot = [self._rule(said, role, right=True)] if framed else [self._dim(said)]
+        warn = turn.finish is not Finish.STOP
+        if self._begun:
+            foot = [self._panel.foot(summary(turn), columns, warn=warn)]
+        elif turn.finish is Finish.INTERRUPTED:
+            foot = [self._panel.note(summary(turn), columns)]
+        foot += [self._panel.note(f"· {text}", columns) for text in self._notes]
         self._painter.frame(foot, [])
         self._painter.show_cursor()
         self._open = False
 
-
-class RenderWriter:
-    """`--render` where nothing can be painted: the whole answer, drawn once at its end."""
-
-    def __init__(self, look: Look) -> None:
-        self._look = look
-
-    def show(self, event: Event) -> None:
-        if isinstance(event, Done) and event.turn.text:
-            width = env.width()
-            console = Console(
-                width=width,
-                force_terminal=self._look.color,
-                no_color=not self._look.color,
-                highlight=False,
-            )
-            with console.capture() as drawn:
-                console.print(document(event.turn.text), end="")
-            env.write(drawn.get().encode("utf-8", "replace"))
-        elif isinstance(event, Notice) and not self._look.quiet:
-            env.err(event.text, dim=True)
-
-    def close(self) -> None:
-        """Nothing is held open."""
+    def _settled(self) -> int:
+        """The window's columns; a window that is being dragged is waited for, a moment."""
+        until = time.monotonic() + 6 * SETTLE
+        while not self._painter.steady(now := time.monotonic()) and now < until:
+            time.sleep(SETTLE / 5)
+        return self._painter.size()[0]

@@ -1,13 +1,17 @@
 """Rows on a terminal: what is final scrolls up and stays, what is not is painted over.
 
-Owns the cursor between two frames. A frame is one write, inside synchronized output, from the
-first row that differs; where nothing differs there is none. Rows never end in blanks and are
-erased before they are written, so that nothing of an old one is left and a full one is not cut.
+Owns the cursor between two frames. A frame is one write, inside synchronized output, of what
+differs from the last one; where nothing differs there is none. The cursor rests at the end of the
+last row: when the window's width has changed, its column there tells whether the terminal wrapped
+the rows anew or cut them, and so how many rows there are to go up. Scrollback is never cleared.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -16,14 +20,20 @@ from rich.color import ColorSystem
 from holychat import env
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rich.segment import Segment
+
+    Line = list[Segment]
 
 # Synchronized output: a terminal that knows it shows a frame whole, others ignore it.
 BEGIN, END = "\x1b[?2026h", "\x1b[?2026l"
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
-ERASE_ROW, ERASE_BELOW = "\x1b[2K", "\x1b[J"
+ERASE_REST, ERASE_BELOW = "\x1b[K", "\x1b[J"
+SETTLE = 0.05  # seconds that the size must stay the same before anything is painted again
+
+# Characters about whose width every terminal agrees with us: Latin, punctuation, lines, CJK.
+_SURE = re.compile("[ -~\u00a0-\u02ff\u2010-\u2027\u2500-\u259f\u3000-\u9fff\uac00-\ud7a3]*")
 
 
 def color_system(environ: Mapping[str, str]) -> ColorSystem:
@@ -33,15 +43,41 @@ def color_system(environ: Mapping[str, str]) -> ColorSystem:
     return ColorSystem.EIGHT_BIT if "256" in environ.get("TERM", "") else ColorSystem.STANDARD
 
 
-class Painter:
-    """Writes rows to stdout. Raises env.ReaderLeft and env.OutputFailed."""
+@dataclass(slots=True)
+class _Size:
+    """The window's size, and since when it has been so."""
 
-    def __init__(self, *, color: bool, environ: Mapping[str, str]) -> None:
+    columns: int
+    lines: int
+    since: float = 0.0
+
+
+class Painter:
+    """Writes rows to stdout. Raises env.ReaderLeft and env.OutputFailed.
+
+    `typed` takes the keys that come while the terminal is asked for the cursor's place.
+    """
+
+    def __init__(
+        self,
+        *,
+        color: bool,
+        environ: Mapping[str, str],
+        typed: Callable[[bytes], None] | None = None,
+    ) -> None:
         self._color = color
         self._system = color_system(environ)
-        self._tail: list[str] = []  # what is painted and not final; the cursor ends the last row
-        self._cells: list[int] = []
-        self._width = 0
+        self._typed = typed
+        self._tail: list[Line] = []  # what is painted and not final
+        self._columns = 0  # of the window, as it was painted for
+        self._seen = _Size(*self.size())
+        self._hidden = False
+        self._lost = ""  # text of the tail that left through the window's top
+        term = environ.get("TERM", "")
+        cuts = term == "linux" or (term.startswith("screen") and not environ.get("TMUX"))
+        self._reflows = not cuts  # a guess, until the terminal has shown it
+        self._known = False  # and now it has
+        self._answers = True  # it has not left a question unanswered
 
     def size(self) -> tuple[int, int]:
         """(columns, rows) of the terminal, now."""
@@ -51,54 +87,149 @@ class Painter:
             return 80, 24
         return max(4, size.columns or 80), max(3, size.lines or 24)
 
-    def frame(self, final: Sequence[list[Segment]], tail: Sequence[list[Segment]]) -> None:
-        """Put `final` rows in place of the tail, and a new tail below them."""
-        rows = [*map(self._text, final), *map(self._text, tail)]
+    def steady(self, now: float) -> bool:
+        """Whether the window keeps its size; while it is dragged nothing should be painted."""
         columns, lines = self.size()
-        old = len(self._tail)
-        same = 0
-        if columns == self._width:
-            while same < min(old, len(rows)) and self._tail[same] == rows[same]:
-                same += 1
-        elif old:
-            # The terminal has wrapped the old rows anew: they take more or fewer rows than before.
-            old = min(sum(max(1, -(-cells // columns)) for cells in self._cells), lines)
-        moved = self._to_row(same, old)
-        if same < max(old, len(rows)) or (old and not tail):
-            # Erased first, row by row: behind a full row the cursor would take its last cell along.
-            erase = ERASE_BELOW if old > len(rows) else ""
-            lines_out = [f"{ERASE_ROW}{row}" for row in rows[same:]]
-            end = "\r\n" if not tail and lines_out else ""
-            self._write(moved + erase + "\r\n".join(lines_out) + end)
-        self._tail = rows[len(final) :]
-        self._cells = [sum(cell_len(s.text) for s in line) for line in tail]
-        self._width = columns
+        if (columns, lines) != (self._seen.columns, self._seen.lines):
+            self._seen = _Size(columns, lines, now)
+        return now - self._seen.since >= SETTLE
 
-    @staticmethod
-    def _to_row(row: int, old: int) -> str:
-        """From the end of the last old row, or from an empty one, to the start of a row."""
-        if row >= old:
-            return "\r\n" if old else "\r"
-        up = old - 1 - row
-        return "\r" + (f"\x1b[{up}A" if up else "")
+    def frame(self, final: Sequence[Line], tail: Sequence[Line]) -> None:
+        """Put `final` rows in place of the tail, and a new tail below them."""
+        columns, lines = self.size()
+        old, out = self._tail, ""
+        if old and (columns != self._columns or len(old) > lines):
+            old, out = [], self._back(columns, lines) + ERASE_BELOW
+        final = self._not_lost(final)
+        rows = [*final, *tail]
+        changes = out + "".join(self._changes(old, rows, lines))
+        if changes or (old and not tail):
+            hide = "" if self._hidden else HIDE
+            end = "\r\n" if rows and not tail else ""
+            env.write(f"{BEGIN}{hide}{changes}{end}{END}".encode("utf-8", "replace"))
+            self._hidden = True
+        self._tail = list(tail)
+        self._columns = columns
 
     def erase(self) -> None:
         """Take the tail off the screen."""
         if self._tail:
-            up = len(self._tail) - 1
-            self._write("\r" + (f"\x1b[{up}A" if up else "") + ERASE_BELOW)
+            columns, lines = self.size()
+            env.write(f"{BEGIN}{self._back(columns, lines)}{ERASE_BELOW}{END}".encode())
         self._tail = []
 
-    def _write(self, text: str) -> None:
-        env.write(f"{BEGIN}{HIDE}{text}{END}".encode("utf-8", "replace"))
-
     def show_cursor(self) -> None:
+        self._hidden = False
         try:
             env.write(SHOW.encode())
         except (env.ReaderLeft, env.OutputFailed):
             pass  # there is no cursor any more
 
-    def _text(self, line: list[Segment]) -> str:
+    # --- Finding the tail again ---------------------------------------------------------------
+
+    def _back(self, columns: int, lines: int) -> str:
+        """From where the cursor is to the start of the tail, or to the window's top."""
+        counts, row = [1] * len(self._tail), lines
+        if columns != self._columns:
+            place = env.cursor(self._typed) if self._answers else None
+            self._answers = place is not None
+            if place is not None:
+                row = place[0]
+                self._learn(columns, place[1])
+            if self._reflows:
+                counts = [_rows(_text(line), columns) for line in self._tail]
+        up = sum(counts) - 1
+        if up >= row:
+            self._lose(counts, up + 1 - row)
+            up = row - 1
+        return "\r" + (f"\x1b[{up}A" if up > 0 else "")
+
+    def _learn(self, columns: int, column: int) -> None:
+        """Whether the terminal wraps rows anew, by the cursor's column, where that tells it.
+
+        The first sign holds: later ones can only contradict it by chance, when a window that was
+        narrower for a moment has cut the row at a misleading place.
+        """
+        if self._known:
+            return
+        cells = _cells(self._tail[-1])
+        rows, rest = divmod(cells, columns)
+        if column == min(cells + 1, columns) == (rest + 1 if rest else columns):
+            return  # the same in both kinds
+        self._reflows = column == rest + 1 and rows > 0
+        self._known = True
+
+    def _lose(self, counts: Sequence[int], above: int) -> None:
+        """Note the text of the tail's first rows, which left through the window's top."""
+        lost = ""
+        for line, count in zip(self._tail, counts, strict=True):
+            above -= count
+            if above < 0:
+                break
+            lost += _dense(line)
+        self._lost = max(self._lost, lost, key=len)
+
+    def _not_lost(self, final: Sequence[Line]) -> Sequence[Line]:
+        """Without the rows that stand in the scrollback already, where nobody can erase them."""
+        for number, line in enumerate(final):
+            text = _dense(line)
+            if not self._lost or not self._lost.startswith(text):
+                self._lost = ""
+                return final[number:]
+            self._lost = self._lost[len(text) :]
+        return []
+
+    # --- What a frame writes ------------------------------------------------------------------
+
+    def _changes(self, old: Sequence[Line], rows: Sequence[Line], lines: int) -> Iterator[str]:
+        """From old rows, behind whose last one the cursor is, to new ones; it ends there again."""
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, rows)))  # noqa: B905
+        if same == len(old) == len(rows):
+            return
+        foot = bool(old[same:] and rows[same:] and old[-1] == rows[-1])
+        more = len(rows) - len(old)
+        if not foot or more >= lines - 1:
+            yield from self._written(old, rows, same)
+            return
+        # The foot stays as it is and is only moved, by inserted or deleted rows above it.
+        at = len(old) - 1
+        if more > 0:
+            yield "\r\n" * more + f"\x1b[{more}A\x1b[{more}L"
+        elif more < 0:
+            at += more
+            yield f"\x1b[{-more}A\x1b[{-more}M"
+        for number in range(same, len(rows) - 1):
+            before = old[number] if number < min(len(old), len(rows)) - 1 else []
+            if before != rows[number]:
+                yield _moved(at, number) + self._row(before, rows[number])
+                at = number
+        cells = _cells(rows[-1])
+        yield _moved(at, len(rows) - 1) + f"\x1b[{cells + 1}G"
+
+    def _written(self, old: Sequence[Line], rows: Sequence[Line], same: int) -> Iterator[str]:
+        """Everything from the first row that differs."""
+        at = len(old) - 1
+        if len(old) > len(rows):  # first, for behind a full row it would take its last cell along
+            yield _moved(at, len(rows)) + "\r" + ERASE_BELOW
+            at, same = len(rows), min(same, max(0, len(rows) - 1))  # the cursor ends the last one
+        if same >= len(old):
+            yield "\r\n" if old else "\r"
+        else:
+            yield _moved(at, same)
+        for number in range(same, len(rows)):
+            before = old[number] if number < min(len(old), len(rows)) else []
+            yield self._row(before, rows[number])
+            if number < len(rows) - 1:
+                yield "\r\n"
+
+    def _row(self, old: Line, new: Line) -> str:
+        """A row over an old one, from the first cell that differs; the cursor is in it."""
+        cells, rest = _differ(old, new)
+        place = "\r" + (f"\x1b[{cells}C" if cells else "")
+        longer = bool(old) and cells < _cells(old)
+        return place + (ERASE_REST if longer else "") + self._styled(rest)
+
+    def _styled(self, line: Sequence[Segment]) -> str:
         out: list[str] = []
         for segment in line:
             style = segment.style
@@ -108,3 +239,74 @@ class Painter:
                 style = style if self._color else style.without_color
                 out.append(style.render(segment.text, color_system=self._system))
         return "".join(out)
+
+
+def _moved(start: int, end: int) -> str:
+    """Between two rows of the tail; the column is whoever writes there to say."""
+    if start == end:
+        return ""
+    return f"\x1b[{start - end}A" if end < start else f"\x1b[{end - start}B"
+
+
+def _differ(old: Line, new: Line) -> tuple[int, Line]:
+    """(cells that may stay, what is to be written behind them).
+
+    Only behind characters whose width is sure, and never between a character and what combines
+    with it.
+    """
+    cells = 0
+    for at, segment in enumerate(new):
+        before = old[at] if at < len(old) else None
+        text = segment.text
+        sure = _sure(text)
+        if before == segment and sure == len(text):
+            cells += cell_len(text)
+            continue
+        if before is None or before.style != segment.style:
+            return cells, new[at:]
+        agreed = min(sure, _common(before.text, text))
+        if any(_sure(rest) == 0 for t in (before.text, text) if (rest := t[agreed : agreed + 1])):
+            agreed = max(0, agreed - 1)
+        return cells + cell_len(text[:agreed]), [
+            segment._replace(text=text[agreed:]),
+            *new[at + 1 :],
+        ]
+    return cells, []
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters at the start are the same."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _sure(text: str) -> int:
+    """How many characters at the start have a width that is sure."""
+    found = _SURE.match(text)
+    return found.end() if found else 0
+
+
+def _rows(text: str, columns: int) -> int:
+    """How many rows a terminal of that width makes of a text that it wraps."""
+    if text.isascii():
+        return max(1, -(-len(text) // columns))
+    rows, at = 1, 0
+    for character in text:
+        wide = cell_len(character)
+        if at + wide > columns:
+            rows, at = rows + 1, 0
+        at += wide
+    return rows
+
+
+def _text(line: Line) -> str:
+    return "".join(segment.text for segment in line)
+
+
+def _cells(line: Line) -> int:
+    return sum(cell_len(segment.text) for segment in line)
+
+
+def _dense(line: Line) -> str:
+    """The text without blanks: it stays the same however rows are wrapped."""
+    return _text(line).replace(" ", "")

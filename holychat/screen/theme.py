@@ -1,14 +1,18 @@
-"""Colours by role. A theme is one row in THEMES; everything painted asks one.
+"""Colours by role. A theme is one row in _THEMES; everything painted asks one.
 
 The two built-in themes use the terminal's own sixteen colours, which are right on light and dark
-backgrounds alike; without colours only weights remain, and the text says the same.
+backgrounds alike; without colours only weights remain, and the text says the same. The values are
+rich's words for styles; `color` gives a role's colour to those who paint without rich.
 """
 
 from __future__ import annotations
 
-from rich.style import Style
+from typing import TYPE_CHECKING
 
-Theme = dict[str, Style]
+if TYPE_CHECKING:
+    from rich.style import Style
+
+    Theme = dict[str, Style]
 
 _COMMON = {
     "text": "none",
@@ -51,4 +55,11 @@ THEMES = tuple(_THEMES)
 
 def theme(name: str = "calm") -> Theme:
     """The styles of a theme by role."""
+    from rich.style import Style  # not at the first prompt
+
     return {role: Style.parse(style) for role, style in _THEMES[name].items()}
+
+
+def color(name: str, role: str) -> str:
+    """The name of a role's colour among the terminal's sixteen, as rich spells it."""
+    return _THEMES[name][role].split()[0]

@@ -144,6 +144,13 @@ FIELDS: tuple[Field, ...] = (
         ("HOLYCHAT_PANEL",),
         "What frames an answer: rules above and below, a bar at its left, nothing.",
     ),
+    Field(
+        "ui.theme",
+        "calm",
+        ("calm", "warm"),
+        ("HOLYCHAT_THEME",),
+        "The colours: both are made of the terminal's own sixteen.",
+    ),
     Field("ui.keys", "emacs", ("emacs", "vi"), ("HOLYCHAT_KEYS",), "The keys of the line editor."),
     Field(
         "ui.multiline",

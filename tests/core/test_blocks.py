@@ -92,7 +92,7 @@ def _ours(source: str) -> list[Any]:
         elif isinstance(piece, Heading):
             kind, content = f"h{piece.level}", piece.text
         elif isinstance(piece, Code):
-            kind, content = "code", "".join(f"{line}\n" for line in piece.lines)
+            kind, content = "code", "".join(f"{line.expandtabs(4)}\n" for line in piece.lines)
         elif isinstance(piece, Html):
             kind, content = "html", "".join(f"{line}\n" for line in piece.lines)
         else:

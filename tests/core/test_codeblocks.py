@@ -24,7 +24,16 @@ def test_inline_code_and_indented_text_are_none() -> None:
 
 
 def test_a_block_that_was_cut_ends_with_the_text() -> None:
-    assert code_blocks("```py\na = 1\nb =") == [CodeBlock("py", "a = 1\nb =")]
+    assert code_blocks("```py\na = 1\nb =") == [CodeBlock("py", "a = 1\nb =\n")]
+
+
+def test_the_code_keeps_its_tabs_its_blanks_and_its_long_lines() -> None:
+    long = "x" * 9000
+    text = f"- a\n\n\t```make\n\tall:  \n\t\tcc\ta.c\n\n\t{long}\n\n\t```\n> ```\n> \tb\n> ```\n"
+    assert code_blocks(text) == [
+        CodeBlock("make", f"all:  \n\tcc\ta.c\n\n{long}\n\n"),
+        CodeBlock("", "\tb\n"),
+    ]
 
 
 _LINES = st.lists(

@@ -156,6 +156,21 @@ class Typing:
             store_typeahead(self._source, [*self._kept, *self._source.flush_keys()])
             self._kept = []
 
+    def feed(self, data: bytes) -> None:
+        """Keys that somebody else read from the terminal, before what comes next."""
+        parser = getattr(self._source, "vt100_parser", None)
+        if parser is not None:  # not on Windows, where nobody reads in between
+            parser.feed(data.decode("utf-8", "surrogateescape"))
+            self._read()
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """The terminal as another program wants it, and nothing of ours that reads from it."""
+        self._bracketed(on=False)
+        with self._source.detach(), self._source.cooked_mode():
+            yield
+        self._bracketed(on=True)
+
     def _read(self) -> None:
         for press in self._source.read_keys():
             if press.key == Keys.ControlC:
@@ -169,10 +184,8 @@ class Typing:
         if not hasattr(signal, "SIGTSTP"):
             return
         self._pause()
-        self._bracketed(on=False)
-        with self._source.cooked_mode():
+        with self.released():
             os.kill(0, signal.SIGTSTP)  # the whole job, as the terminal itself would
-        self._bracketed(on=True)
 
     @staticmethod
     def _bracketed(*, on: bool) -> None:

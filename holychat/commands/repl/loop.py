@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from holychat.core.wish import Wish
     from holychat.engine.conversation import Chat
     from holychat.engine.session import Session
-    from holychat.screen import Writer
+    from holychat.screen import Look, Writer
     from holychat.settings import Settings
 
 BARE = {"quit": "/quit", "exit": "/quit", "clear": "/clear"}  # the seed documents' words
@@ -64,7 +64,7 @@ def run(settings: Settings, wish: Wish) -> Exit:
 class Repl:
     """One chat in the terminal; slash commands work on it.
 
-    `default` is put into the next prompt; `reasoning` and `multiline` are switches of the user.
+    `default` is put into the next prompt; `reasoning`, `multiline` and `theme` are the user's.
     """
 
     def __init__(self, settings: Settings, wish: Wish) -> None:
@@ -75,6 +75,7 @@ class Repl:
         self.leaving = False
         self.reasoning = (wish.reasoning or settings["ui.reasoning"]) == "show"
         self.multiline = bool(settings["ui.multiline"])
+        self.theme: str = settings["ui.theme"]
         self._color = env.colour(env.STDOUT, os.environ, wish.no_color)
         self._hint = ""
         self._pastes = Pastes()
@@ -88,6 +89,7 @@ class Repl:
         self._keyless = False  # the demo, for want of a key
         self._pinned, self._named = self._first_choice()
         self._prompt = self._make_prompt()
+        self._typing = Typing(self._prompt.app.input, self._stop, self._pause)
 
     def _first_choice(self) -> tuple[str, str]:
         """Provider and model to begin with, from settings alone: nothing is asked or loaded.
@@ -152,6 +154,20 @@ class Repl:
         env.write(f"{red}· {one_line(what, 500)}{off}\n".encode())
         if hint:
             self.note(hint)
+
+    def page(self, *sources: str) -> None:
+        """Documents, drawn as answers are, in the user's pager."""
+        from holychat.screen.pager import page
+        from holychat.screen.render import rendered
+
+        look, width = self._look(), env.width()
+        with self._typing.released():
+            page("\n".join(rendered(source, look, width) for source in sources), os.environ)
+
+    def restyle(self, theme: str) -> None:
+        """Go on in the colours of another theme."""
+        self.theme = theme
+        self._prompt.style = Style.from_dict(toolbar.style(theme))
 
     def hint(self, text: str) -> None:
         """A short text in the toolbar, until the next key."""
@@ -221,7 +237,7 @@ class Repl:
         if signals:
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._stop)
         try:
-            with Typing(self._prompt.app.input, self._stop, self._pause).held():
+            with self._typing.held():
                 await asyncio.wait([task])
         finally:
             self._running = None
@@ -324,18 +340,24 @@ class Repl:
             async for event in events:
                 out.show(event)
 
-    def _writer(self) -> Writer:
-        from holychat.screen import Look, writer
+    def _look(self) -> Look:
+        from holychat.screen import Look
 
-        look = Look(
+        return Look(
             color=self._color,
             terminal=True,
             reasoning=self.reasoning,
             quiet=self.wish.quiet,
             panel=self.settings["ui.panel"],
+            theme=self.theme,
             fps=self.settings["ui.fps"],
+            typed=self._typing.feed,
         )
-        return writer("live" if env.can_move_cursor(os.environ) else "plain", look)
+
+    def _writer(self) -> Writer:
+        from holychat.screen import writer
+
+        return writer("live" if env.can_move_cursor(os.environ) else "plain", self._look())
 
     def _comment(self, turn: Turn) -> None:
         """What is to be said of a turn that did not go well."""
@@ -353,7 +375,7 @@ class Repl:
         prompt: PromptSession[str] = PromptSession(
             message=[("class:prompt", "› ")],
             prompt_continuation=[("class:continuation", "· ")],
-            style=Style.from_dict(toolbar.STYLE),
+            style=Style.from_dict(toolbar.style(self.theme)),
             color_depth=None if self._color else ColorDepth.DEPTH_1_BIT,
             multiline=True,
             vi_mode=self.settings["ui.keys"] == "vi",

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from holychat.core.choose import nearest
-from holychat.core.codeblocks import code_blocks
+from holychat.core.codeblocks import CodeBlock, code_blocks
 from holychat.core.failure import UsageError
 from holychat.core.provider import DEMO
+from holychat.core.sanitize import one_line, visible
+from holychat.screen.theme import THEMES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from holychat.commands.repl.loop import Repl
+    from holychat.core.chat import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,24 +187,76 @@ def undo(repl: Repl, _: str) -> None:
     repl.note(f"taken back: {prompt}")
 
 
+@command()
+def last(repl: Repl, _: str) -> None:
+    """Open the last answer in the pager, with the reasoning behind it."""
+    turn = _answer(repl)
+    thoughts = visible(turn.reasoning).strip().replace("\n", "\n> ")
+    repl.page(*([f"> {thoughts}"] if thoughts else []), turn.text)
+
+
+@command()
+def raw(repl: Repl, _: str) -> None:
+    """Print the last answer's source."""
+    repl.say(_answer(repl).text.removesuffix("\n"))
+
+
 @command("[N]")
 def copy(repl: Repl, number: str) -> None:
     """Copy the last answer, or its code block number N."""
     from holychat.screen import clipboard
 
-    last = repl.chat.last
-    if last is None:
-        raise UsageError("there is no answer to copy yet")
-    text, what = last.text, "the answer"
+    text, what = _answer(repl).text, "the answer"
     if number:
-        blocks = code_blocks(last.text)
-        if not number.isdecimal() or not 1 <= int(number) <= len(blocks):
-            raise UsageError(f"the answer has {len(blocks)} code blocks, and {number} is none")
-        text, what = blocks[int(number) - 1].code, f"code block {number}"
+        text, what = _code(repl, number).code, f"code block {number}"
     try:
         repl.note(f"copied {what} {clipboard.copy(text, os.environ)}")
     except OSError as error:
         raise UsageError(f"nothing was copied: {error}") from error
+
+
+@command("[N [FILE]]")
+def code(repl: Repl, text: str) -> None:
+    """List the last answer's code blocks, print number N, or save it in a new file."""
+    number, _, file = (part.strip() for part in text.partition(" "))
+    blocks = code_blocks(_answer(repl).text)
+    if not number and len(blocks) != 1:
+        for at, block in enumerate(blocks, 1):
+            begin = block.code.strip().split("\n")[0]
+            repl.say(f"  {at}  {block.language:<10}  {one_line(begin, 56)}")
+        if not blocks:
+            repl.say("  (no code blocks)")
+        return
+    block = _code(repl, number or "1")
+    if not file:
+        repl.say(block.code.removesuffix("\n"))
+        return
+    path = os.path.expanduser(file)
+    try:
+        with open(path, "x", encoding="utf-8", newline="") as out:
+            out.write(block.code)
+    except FileExistsError as error:
+        raise UsageError(f"{file} is there already", "Nothing was written.") from error
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}") from error
+    lines = block.code.count("\n")
+    repl.note(f"wrote {lines} {'line' if lines == 1 else 'lines'} to {file}")
+
+
+def _answer(repl: Repl) -> Turn:
+    """The last turn that has an answer. Raises UsageError."""
+    if repl.chat.last is None:
+        raise UsageError("there is no answer yet")
+    return repl.chat.last
+
+
+def _code(repl: Repl, number: str) -> CodeBlock:
+    """The last answer's code block of that number. Raises UsageError."""
+    blocks = code_blocks(_answer(repl).text)
+    if number.isdecimal() and 1 <= int(number) <= len(blocks):
+        return blocks[int(number) - 1]
+    count = "one code block" if len(blocks) == 1 else f"{len(blocks) or 'no'} code blocks"
+    raise UsageError(f"the answer has {count}, and {number} is none of them")
 
 
 @command()
@@ -220,6 +275,19 @@ def reasoning(repl: Repl, word: str) -> None:
         raise UsageError(f"/reasoning takes show or hide, not {word}")
     repl.reasoning = word == "show" if word else not repl.reasoning
     repl.note(f"reasoning is {'shown' if repl.reasoning else 'hidden'}")
+
+
+@command("[NAME]", takes=" ".join(THEMES), alone=True)
+def theme(repl: Repl, name: str) -> None:
+    """Show the themes, or go on with another."""
+    if not name:
+        for known in THEMES:
+            repl.say(f"{'›' if known == repl.theme else ' '} {known}")
+        return
+    if name not in THEMES:
+        raise UsageError(f"there is no theme {name}", f"There are: {', '.join(THEMES)}.")
+    repl.restyle(name)
+    repl.note(f"theme {name}; holychat config set ui.theme {name} keeps it")
 
 
 @command("[on|off]", takes="on off", alone=True)

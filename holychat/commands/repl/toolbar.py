@@ -10,30 +10,38 @@ from typing import TYPE_CHECKING
 from prompt_toolkit.formatted_text import FormattedText
 
 from holychat.core.sanitize import one_line
+from holychat.screen.theme import color
 
 if TYPE_CHECKING:
     from holychat.core.chat import Usage
 
-STYLE = {
-    "bottom-toolbar": "noreverse",
-    "bottom-toolbar.text": "noreverse fg:ansibrightblack",
-    "accent": "fg:ansicyan",
-    "hint": "fg:ansiyellow",
-    "prompt": "fg:ansicyan bold",
-    "continuation": "fg:ansibrightblack",
-    "auto-suggestion": "fg:ansibrightblack",
-    "completion-menu": "bg:default fg:default",
-    "completion-menu.completion": "bg:default fg:default",
-    "completion-menu.completion.current": "bg:default fg:ansicyan bold noreverse",
-    "completion-menu.meta.completion": "bg:default fg:ansibrightblack",
-    "completion-menu.meta.completion.current": "bg:default fg:ansibrightblack bold",
-    "completion-menu.multi-column-meta": "bg:default fg:ansibrightblack",
-    "completion-menu.completion fuzzymatch.outside": "fg:default",
-    "completion-menu.completion fuzzymatch.inside": "fg:ansicyan nobold",
-    "completion-menu.completion fuzzymatch.inside.character": "fg:ansicyan nounderline bold",
-    "scrollbar.background": "bg:default",
-    "scrollbar.button": "bg:ansibrightblack",
-}
+
+def style(theme: str) -> dict[str, str]:
+    """prompt_toolkit's styles for the prompt, the menu and the toolbar, in a theme's colours."""
+    accent, dim, warn = (
+        f"ansi{color(theme, role).replace('_', '')}" for role in ("accent", "dim", "warn")
+    )
+    menu = "completion-menu"
+    return {
+        "bottom-toolbar": "noreverse",
+        "bottom-toolbar.text": f"noreverse fg:{dim}",
+        "accent": f"fg:{accent}",
+        "hint": f"fg:{warn}",
+        "prompt": f"fg:{accent} bold",
+        "continuation": f"fg:{dim}",
+        "auto-suggestion": f"fg:{dim}",
+        menu: "bg:default fg:default",
+        f"{menu}.completion": "bg:default fg:default",
+        f"{menu}.completion.current": f"bg:default fg:{accent} bold noreverse",
+        f"{menu}.meta.completion": f"bg:default fg:{dim}",
+        f"{menu}.meta.completion.current": f"bg:default fg:{dim} bold",
+        f"{menu}.multi-column-meta": f"bg:default fg:{dim}",
+        f"{menu}.completion fuzzymatch.outside": "fg:default",
+        f"{menu}.completion fuzzymatch.inside": f"fg:{accent} nobold",
+        f"{menu}.completion fuzzymatch.inside.character": f"fg:{accent} nounderline bold",
+        "scrollbar.background": "bg:default",
+        "scrollbar.button": f"bg:{dim}",
+    }
 
 
 def line(left: str, usage: Usage, hint: str, *, multiline: bool, width: int) -> FormattedText:
