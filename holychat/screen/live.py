@@ -19,7 +19,7 @@ from holychat.core.chat import Attempt, Delta, Done, Finish, Notice, Turn
 from holychat.core.sanitize import visible
 from holychat.core.tokens import weight
 from holychat.screen.draw import Drawer, Line
-from holychat.screen.paint import SETTLE, Painter
+from holychat.screen.paint import Painter
 from holychat.screen.panel import SPIN, Panel
 from holychat.screen.words import summary
 
@@ -137,7 +137,7 @@ class LiveWriter:
         self._timer = None
         now = time.monotonic()
         if not self._painter.steady(now):
-            self._schedule(SETTLE)
+            self._schedule(self._painter.settle)
             return
         columns, lines = self._painter.size()
         self._let_out(now)
@@ -247,7 +247,7 @@ class LiveWriter:
 
     def _settled(self) -> int:
         """The window's columns; a window that is being dragged is waited for, a moment."""
-        until = time.monotonic() + 6 * SETTLE
+        until = time.monotonic() + 1.0
         while not self._painter.steady(now := time.monotonic()) and now < until:
-            time.sleep(SETTLE / 5)
+            time.sleep(0.01)
         return self._painter.size()[0]

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 # Synchronized output: a terminal that knows it shows a frame whole, others ignore it.
 BEGIN, END = "\x1b[?2026h", "\x1b[?2026l"
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
-ERASE_REST, ERASE_BELOW = "\x1b[K", "\x1b[J"
-SETTLE = 0.05  # seconds that the size must stay the same before anything is painted again
+ERASE_REST = "\x1b[K"
+# Seconds that the size must stay the same before anything is painted again. tmux lays its screen
+# out at once and tells us a second change only after a quarter of a second.
+SETTLE, SETTLE_TMUX = 0.05, 0.3
 
 # Characters about whose width every terminal agrees with us: Latin, punctuation, lines, CJK.
 _SURE = re.compile("[ -~\u00a0-\u02ff\u2010-\u2027\u2500-\u259f\u3000-\u9fff\uac00-\ud7a3]*")
@@ -71,6 +73,7 @@ class Painter:
         self._tail: list[Line] = []  # what is painted and not final
         self._columns = 0  # of the window, as it was painted for
         self._seen = _Size(*self.size())
+        self.settle = SETTLE_TMUX if environ.get("TMUX") else SETTLE
         self._hidden = False
         self._lost = ""  # text of the tail that left through the window's top
         term = environ.get("TERM", "")
@@ -92,14 +95,14 @@ class Painter:
         columns, lines = self.size()
         if (columns, lines) != (self._seen.columns, self._seen.lines):
             self._seen = _Size(columns, lines, now)
-        return now - self._seen.since >= SETTLE
+        return now - self._seen.since >= self.settle
 
     def frame(self, final: Sequence[Line], tail: Sequence[Line]) -> None:
         """Put `final` rows in place of the tail, and a new tail below them."""
         columns, lines = self.size()
         old, out = self._tail, ""
         if old and (columns != self._columns or len(old) > lines):
-            old, out = [], self._back(columns, lines) + ERASE_BELOW
+            old, out = [], self._back(columns, lines)
         final = self._not_lost(final)
         rows = [*final, *tail]
         changes = out + "".join(self._changes(old, rows, lines))
@@ -115,7 +118,7 @@ class Painter:
         """Take the tail off the screen."""
         if self._tail:
             columns, lines = self.size()
-            env.write(f"{BEGIN}{self._back(columns, lines)}{ERASE_BELOW}{END}".encode())
+            env.write(f"{BEGIN}{self._back(columns, lines)}{END}".encode())
         self._tail = []
 
     def show_cursor(self) -> None:
@@ -128,7 +131,7 @@ class Painter:
     # --- Finding the tail again ---------------------------------------------------------------
 
     def _back(self, columns: int, lines: int) -> str:
-        """From where the cursor is to the start of the tail, or to the window's top."""
+        """To the start of the tail, or to the window's top, and nothing is left from there on."""
         counts, row = [1] * len(self._tail), lines
         if columns != self._columns:
             place = env.cursor(self._typed) if self._answers else None
@@ -142,7 +145,7 @@ class Painter:
         if up >= row:
             self._lose(counts, up + 1 - row)
             up = row - 1
-        return "\r" + (f"\x1b[{up}A" if up > 0 else "")
+        return _moved(up, 0) + _wiped(up)
 
     def _learn(self, columns: int, column: int) -> None:
         """Whether the terminal wraps rows anew, by the cursor's column, where that tells it.
@@ -210,7 +213,7 @@ class Painter:
         """Everything from the first row that differs."""
         at = len(old) - 1
         if len(old) > len(rows):  # first, for behind a full row it would take its last cell along
-            yield _moved(at, len(rows)) + "\r" + ERASE_BELOW
+            yield _moved(at, len(rows)) + _wiped(at - len(rows))
             at, same = len(rows), min(same, max(0, len(rows) - 1))  # the cursor ends the last one
         if same >= len(old):
             yield "\r\n" if old else "\r"
@@ -246,6 +249,15 @@ def _moved(start: int, end: int) -> str:
     if start == end:
         return ""
     return f"\x1b[{start - end}A" if end < start else f"\x1b[{end - start}B"
+
+
+def _wiped(below: int) -> str:
+    """The cursor's row erased, and the rows below it if there are any; the cursor at its start.
+
+    Row by row, for tmux takes erasing from the window's first cell for clearing it, and would keep
+    what is erased in its scrollback.
+    """
+    return "\r\x1b[2K" + ("\x1b[B\x1b[J\x1b[A" if below else "")
 
 
 def _differ(old: Line, new: Line) -> tuple[int, Line]:

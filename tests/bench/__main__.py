@@ -1,4 +1,4 @@
-"""`python -m tests.bench [startup|throughput|screen] [--python PATH] [--rounds N]`."""
+"""`python -m tests.bench [startup|throughput|screen|lag] [--python PATH] [--rounds N]`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.bench import screen, startup, throughput
+from tests.bench import lag, screen, startup, throughput
 
-BENCHMARKS = {"startup": startup, "throughput": throughput, "screen": screen}
+BENCHMARKS = {"startup": startup, "throughput": throughput, "screen": screen, "lag": lag}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument(
-        "which", nargs="*", choices=[*BENCHMARKS, []], metavar="startup|throughput|screen"
+        "which", nargs="*", choices=[*BENCHMARKS, []], metavar="startup|throughput|screen|lag"
     )
     parser.add_argument(
         "--python",

@@ -2,21 +2,28 @@
 
 The contestants get the same tokens of four characters, `PER_FRAME` a frame (100 tokens a second at
 20 frames), and write to a pipe that is drained: ours, `rich.live.Live` over the whole Markdown as
-most clients do it, and plain text. CPU of this process per token, bytes per token, worst frame.
+most clients do it, and plain text. CPU of this process per token, bytes per token and over those
+of the whole document drawn once, worst frame; then what memory ours takes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
+import multiprocessing
 import os
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import NamedTuple
 
 PER_FRAME = 5
 ROUNDS = 1
 WIDTH, HEIGHT = 80, 24
+SAID = 10  # frames between two changes of the foot's words
 LIVE_MOST = 10_000  # tokens that Live(Markdown) is given at most: it is quadratic
 
 PARAGRAPH = (
@@ -36,8 +43,14 @@ EXTREMES = {
 }
 
 
-def tokens(text: str) -> list[str]:
-    return [text[at : at + 4] for at in range(0, len(text), 4)]
+def mixed(size: int) -> str:
+    """Ordinary Markdown of so many tokens."""
+    return (PARAGRAPH * (size * 4 // len(PARAGRAPH) + 1))[: size * 4]
+
+
+def frames(text: str) -> list[str]:
+    size = 4 * PER_FRAME
+    return [text[at : at + size] for at in range(0, len(text), size)]
 
 
 @contextlib.contextmanager
@@ -66,14 +79,17 @@ def drained() -> Iterator[list[int]]:
 def ours(parts: list[str]) -> Iterator[None]:
     from holychat.core.blocks import Blocks
     from holychat.core.sanitize import visible
+    from holychat.screen import Look
     from holychat.screen.draw import Drawer
     from holychat.screen.live import BUDGET
     from holychat.screen.paint import Painter
+    from holychat.screen.panel import Panel
 
+    panel = Panel(Look(color=True), "model")
     blocks, drawer = Blocks(), Drawer(WIDTH)
     painter = Painter(color=True, environ={"TERM": "xterm-256color"})
 
-    for text in [*parts, ""]:
+    for number, text in enumerate([*parts, ""]):
         final = []
         start = time.monotonic()
         pieces = blocks.feed(visible(text)) if text else blocks.finish()
@@ -83,7 +99,9 @@ def ours(parts: list[str]) -> Iterator[None]:
                 painter.frame(final, [])
                 final, start = [], time.monotonic()
                 yield
-        painter.frame(final, drawer.tail(blocks.tail(), HEIGHT // 2) if text else [])
+        tail = drawer.tail(blocks.tail(), HEIGHT // 3) if text else []
+        said = f"≈{number // SAID * SAID * PER_FRAME:,} tok"
+        painter.frame(final, [*tail, panel.foot(said, WIDTH)] if text else [])
         yield
 
 
@@ -109,12 +127,34 @@ def plain(parts: list[str]) -> Iterator[None]:
         yield
 
 
-def measure(contestant: Callable[[list[str]], Iterator[None]], text: str) -> tuple[float, ...]:
-    """(us of CPU a token, bytes a token, worst frame in ms of CPU)."""
-    all_tokens = tokens(text)
-    parts = [
-        "".join(all_tokens[at : at + PER_FRAME]) for at in range(0, len(all_tokens), PER_FRAME)
-    ]
+def one_shot(text: str) -> int:
+    """Bytes of the whole document drawn once, in the same colours."""
+    from rich.console import Console
+
+    from holychat.screen.draw import document
+
+    console = Console(
+        width=WIDTH,
+        force_terminal=True,
+        color_system="256",
+        highlight=False,
+        legacy_windows=False,
+        _environ={},  # a NO_COLOR of whoever measures is not meant
+    )
+    with console.capture() as drawn:
+        console.print(document(text), end="")
+    return len(drawn.get().encode())
+
+
+class Cost(NamedTuple):
+    cpu: float  # us a token
+    sent: float  # bytes a token
+    times: float  # bytes over those of the document drawn once
+    worst: float  # ms of CPU of the worst frame
+
+
+def measure(contestant: Callable[[list[str]], Iterator[None]], text: str) -> Cost:
+    parts, count = frames(text), len(text) / 4
     worst = 0.0
     with drained() as counted:
         begin = last = time.thread_time()
@@ -122,23 +162,58 @@ def measure(contestant: Callable[[list[str]], Iterator[None]], text: str) -> tup
             now = time.thread_time()
             worst, last = max(worst, now - last), now
         spent = time.thread_time() - begin
-    return spent / len(all_tokens) * 1e6, sum(counted) / len(all_tokens), worst * 1000
+    sent = sum(counted)
+    return Cost(spent / count * 1e6, sent / count, sent / one_shot(text), worst * 1000)
+
+
+def memory(text: str) -> int:
+    """Bytes that ours takes at its peak, beyond the text; for a process of its own.
+
+    Traced, and not the kernel's figure: the pages of an interpreter are too coarse for a text of
+    40 kB, and a peak that its start-up left would hide the growth.
+    """
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)  # a reader in this process would take memory too
+    for _ in ours(frames(mixed(100))):  # what is loaded once a process
+        pass
+    parts = frames(text)
+    gc.collect()
+    tracemalloc.start()
+    for _ in ours(parts):
+        pass
+    return tracemalloc.get_traced_memory()[1]
+
+
+def apart(text: str) -> int:
+    """`memory` in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(memory, text).result()
 
 
 def main(python: str, rounds: int) -> None:
-    """Print both tables. `python` and `rounds` are the other benchmarks' business."""
+    """Print the tables. `python` and `rounds` are the other benchmarks' business."""
     measure(ours, EXTREMES["2,000 bullets"][:200])
     measure(ours, "```python\nx = 1\n```\n")  # pygments is loaded once a process
     print("\nThe screen, CPU a token of 4 characters in us\n")
-    print(f"{'':28}{'us':>8}{'bytes':>8}{'worst ms':>10}")
+    head = f"{'us':>8}{'bytes':>9}{'x one-shot':>12}{'worst ms':>10}"
+    print(f"{'':28}{head}")
     for size in (1_000, 10_000, 100_000):
-        text = PARAGRAPH * (size * 4 // len(PARAGRAPH) + 1)
         rows = [("plain text", plain), ("holychat", ours)]
         rows += [("Live(Markdown)", rich_live)] if size <= LIVE_MOST else []
         for name, contestant in rows:
-            us, sent, worst = measure(contestant, text[: size * 4])
-            print(f"{name + f', {size:,}':28}{us:8.1f}{sent:8.1f}{worst:10.1f}")
+            show(f"{name}, {size:,}", measure(contestant, mixed(size)))
     print()
     for name, text in EXTREMES.items():
-        us, sent, worst = measure(ours, text)
-        print(f"{name:28}{us:8.1f}{sent:8.1f}{worst:10.1f}")
+        show(name, measure(ours, text))
+    print(f"\n{'holychat, memory at its peak':28}{'kB':>8}{'a byte of text':>17}")
+    for size in (10_000, 100_000):
+        text = mixed(size)
+        peak = apart(text)
+        print(f"{f'{size:,}':28}{peak / 1000:8.0f}{peak / len(text.encode()):17.2f}", flush=True)
+
+
+def show(name: str, cost: Cost) -> None:
+    print(
+        f"{name:28}{cost.cpu:8.1f}{cost.sent:9.1f}{cost.times:12.2f}{cost.worst:10.1f}", flush=True
+    )
