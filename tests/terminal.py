@@ -332,9 +332,12 @@ class Terminal:
         self._write(b"\x1b[200~" + text.encode() + b"\x1b[201~")
 
     def resize(self, columns: int, lines: int) -> None:
+        """Another size; what was written until now is taken in at the old one."""
         self.columns, self.lines = columns, lines
-        self.screen.resize(lines, columns)
         self._size()
+        while not self._ended and self._read():
+            pass
+        self.screen.resize(lines, columns)
 
     def rows(self) -> list[str]:
         """Scrollback and screen from the top, without trailing blanks and empty rows at the end."""
@@ -362,10 +365,10 @@ class Terminal:
         except TimeoutError:
             raise AssertionError(f"{wanted!r} never came:\n{self.text()}") from None
 
-    async def until_raw(self, wanted: bytes, seconds: float = 20.0) -> None:
-        """Wait until the program has written the bytes (a regular expression)."""
+    async def until_raw(self, wanted: bytes, seconds: float = 20.0, *, since: int = 0) -> None:
+        """Wait until the program has written the bytes (a regular expression), behind `since`."""
         async with asyncio.timeout(seconds):
-            while not re.search(wanted, self.raw):
+            while not re.search(wanted, self.raw[since:]):
                 self._changed.clear()
                 await self._changed.wait()
 
@@ -389,11 +392,12 @@ class Terminal:
         self._read()
         return self.process.returncode
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Take in what the program wrote; whether there was anything."""
         try:
             data = os.read(self._master, 1 << 16)
         except BlockingIOError:
-            return
+            return False
         except OSError:  # Linux says EIO when the last process has left
             data = b""
         if data:
@@ -403,6 +407,7 @@ class Terminal:
             self._ended = True
             asyncio.get_running_loop().remove_reader(self._master)
         self._changed.set()
+        return bool(data)
 
     def _write(self, data: bytes) -> None:
         os.write(self._master, data)

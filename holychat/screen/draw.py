@@ -117,6 +117,9 @@ class Drawer:
         if piece.first:
             yield from self._gap(piece)
         self._before = piece
+        open_ = {container.key for container in piece.path}
+        self._marked &= open_
+        self._roomy &= open_
         yield from _DRAW[type(piece)](self, piece)
 
     def tail(self, pieces: Iterable[Piece], rows: int) -> list[Line]:
@@ -169,31 +172,33 @@ class Drawer:
             line = self._prefix(piece.path[:common])
             yield _stripped(line)
 
-    def _prefix(self, path: Iterable[Container]) -> Line:
+    def _prefix(self, path: Path) -> Line:
         """What stands in front of a row: bars, indentations, and markers the first time."""
-        line: Line = []
-        for container in path:
+        used, skipped = self._indent(path)
+        shown = path[skipped:]
+        line: Line = [Segment(" " * (used - sum(map(_cells, shown))))] if skipped else []
+        for container in shown:
             if isinstance(container, Quote):
                 line.append(Segment("▌ ", self._theme["quote"]))
                 continue
-            label = "•" if container.number is None else f"{container.number}."
-            wide = max(2 if container.number is None else 3, cell_len(label))
-            if container.key in self._marked:
-                label = ""
-            self._marked.add(container.key)
-            line.append(Segment(f"{label:>{wide}} ", self._theme["marker"]))
+            label = "" if container.key in self._marked else _label(container)
+            line.append(Segment(f"{label:>{_cells(container) - 1}} ", self._theme["marker"]))
+        self._marked.update(c.key for c in path if isinstance(c, Item))
         return line
 
-    def _room(self, path: Iterable[Container]) -> int:
-        used = 0
-        for container in path:
-            if isinstance(container, Quote):
-                used += 2
-            elif container.number is None:
-                used += 3
-            else:
-                used += max(3, len(str(container.number)) + 1) + 1
-        return max(LEAST, self.width - used)
+    def _indent(self, path: Path) -> tuple[int, int]:
+        """(cells in front of a row, containers that are not shown): text keeps LEAST cells, and
+        of a nesting that is deeper than that only the inner levels show."""
+        used, skipped, most = sum(map(_cells, path)), 0, max(0, self.width - LEAST)
+        if used <= most:
+            return used, 0
+        while used > most:
+            used -= _cells(path[skipped])
+            skipped += 1
+        return most, skipped
+
+    def _room(self, path: Path) -> int:
+        return self.width - self._indent(path)[0]
 
     def _lines(self, path: Path, texts: Iterable[Text]) -> Iterator[Line]:
         """Rows with what stands in front of them; no blanks at their ends."""
@@ -227,6 +232,7 @@ class Drawer:
         if not piece.last:
             self._carry = rows.pop() if rows else None
             if self._carry is not None and piece.text[-1:].isspace():
+                self._carry.rstrip()
                 self._carry.append(" ")
         yield from self._lines(piece.path, rows)
 
@@ -288,7 +294,11 @@ class Drawer:
 
     def _tabled(self, table: _Table) -> Iterator[Line]:
         room = self._room(table.path)
-        widths = _widths(table, room - len(GAP) * (len(table.align) - 1))
+        columns = len(table.align)
+        if room < columns * (1 + len(GAP)):
+            yield from self._records(table)
+            return
+        widths = _widths(table, room - len(GAP) * (columns - 1))
         for number, cells in enumerate(table.rows):
             wrapped = [
                 list(cell.wrap(WRAPPER, width, overflow="fold")) or [Text(end="")]
@@ -306,6 +316,16 @@ class Drawer:
                 bar = GAP.join("─" * width for width in widths)
                 yield from self._lines(table.path, [self._dimmed(bar)])
 
+    def _records(self, table: _Table) -> Iterator[Line]:
+        """A table of more columns than the window has room for: a line a cell, with its head."""
+        head = table.rows[0]
+        for number, cells in enumerate(table.rows[1:]):
+            if number:
+                yield _stripped(self._prefix(table.path))
+            for name, cell in zip(head, cells, strict=False):
+                text = Text.assemble(name, ": " if name else "", cell, end="")
+                yield from self._lines(table.path, self._wrapped(text, table.path))
+
 
 _DRAW: dict[type[Piece], Callable[[Drawer, Piece], Iterator[Line]]] = {
     Heading: Drawer.heading,  # type: ignore[dict-item]
@@ -316,6 +336,17 @@ _DRAW: dict[type[Piece], Callable[[Drawer, Piece], Iterator[Line]]] = {
     Definition: Drawer.definition,  # type: ignore[dict-item]
     Row: Drawer.row,  # type: ignore[dict-item]
 }
+
+
+def _label(item: Item) -> str:
+    return "•" if item.number is None else f"{item.number}."
+
+
+def _cells(container: Container) -> int:
+    """How far a container indents its content."""
+    if isinstance(container, Quote):
+        return 2
+    return max(2 if container.number is None else 3, len(_label(container))) + 1
 
 
 def _stripped(line: Line) -> Line:

@@ -11,7 +11,7 @@ import asyncio
 import math
 import os
 import time
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from holychat.core.blocks import Blocks
@@ -56,6 +56,7 @@ class LiveWriter:
         self._rows: Iterator[Line] = iter(())  # final rows that are still to be drawn
         self._pending = False  # the time of a frame was over before they were
         self._waiting: list[Piece] = []  # final pieces behind them
+        self._drawn: list[Line] = []  # final rows that wait for the window to be at rest
         self._end: list[Line] = []  # the rows of the open end, as they were last painted
         self._buffer = ""  # text that came and is not let out yet
         self._due = 0.0  # when all of it has to be
@@ -140,44 +141,47 @@ class LiveWriter:
             self._schedule(self._painter.settle)
             return
         columns, lines = self._painter.size()
-        self._let_out(now)
+        self._let_out(now, columns)
         self._open = True
         width = self._panel.inner(columns)
         self._changed = self._changed or width != self._drawer.width
         self._drawer.width = width
-        final = list(self._drawn(now + BUDGET))
-        self._painter.frame(final, self._tail(columns, lines, now))
+        self._drawn += self._final(now + BUDGET)
+        tail = self._tail(columns, lines, now)
+        if not self._painter.steady(time.monotonic()):  # drawing took its time
+            self._schedule(self._painter.settle)
+            return
+        final, self._drawn = self._drawn, []
+        self._painter.frame(final, tail)
         self._last = now
         self._changed = bool(self._waiting) or self._pending or bool(self._buffer)
         self._schedule()
 
-    def _let_out(self, now: float) -> None:
+    def _let_out(self, now: float, columns: int) -> None:
         """Hand on as much of the text as is due, so that a lump still reads as a stream."""
         if not self._buffer:
             return
-        left = max(0.0, self._due - now)
-        share = 1.0 if left <= 0 else min(1.0, (1 / self._look.fps) / left)
+        frames = max(1, math.ceil((self._due - now) * self._look.fps))
         least = LUMP if len(self._buffer) > LUMP else SMALL
-        size = max(least, math.ceil(len(self._buffer) * share))
+        size = max(least, math.ceil(len(self._buffer) / frames))
         text, self._buffer = self._buffer[:size], self._buffer[size:]
-        self._take(text)
+        self._take(text, columns)
 
-    def _take(self, text: str) -> None:
+    def _take(self, text: str, columns: int) -> None:
         if not self._begun:
             self._begun = True
-            self._rows = iter(self._head())
+            self._rows = iter(self._head(columns))
         self._thoughts.clear()
         self._waiting += self._blocks.feed(visible(text))
 
-    def _head(self) -> list[Line]:
+    def _head(self, columns: int) -> list[Line]:
         """What stands above the answer, final as soon as there is one."""
-        columns, _ = self._painter.size()
         rows = self._panel.head(columns)
         if self._thoughts and self._look.reasoning:
             rows.append(self._panel.thought(self._thought_for, self._thought_size, columns))
         return rows
 
-    def _drawn(self, until: float | None) -> Iterator[Line]:
+    def _final(self, until: float | None) -> Iterator[Line]:
         """Final rows, until the time is over (one at least)."""
         self._pending = False
         while True:
@@ -205,7 +209,7 @@ class LiveWriter:
                 self._end = [panel.row(line) for line in drawn]
             rows += self._end
         if self._thoughts and self._look.reasoning:
-            rows += panel.thinking(self._thoughts, columns, max(1, room // 2))
+            rows += panel.thinking(self._thoughts, columns, max(1, room - 2))
         if not self._begun:
             doing = "thinking" if self._thoughts else "waiting"
             rows.append(panel.waiting(doing, now - self._start, columns))
@@ -225,13 +229,13 @@ class LiveWriter:
     def _finish(self, turn: Turn) -> None:
         """Everything that is left, and the foot; a turn without text leaves no trace."""
         self._unschedule()
-        columns = self._settled()
+        columns, _ = self._settled()
         self._drawer.width = self._panel.inner(columns)
         if self._buffer:
-            self._take(self._buffer)
+            self._take(self._buffer, columns)
             self._buffer = ""
         self._waiting += self._blocks.finish()
-        rows = self._drawn(None)
+        rows = chain(self._drawn, self._final(None))
         while part := list(islice(rows, 200)):
             self._painter.frame(part, [])
         foot: list[Line] = []
@@ -245,9 +249,9 @@ class LiveWriter:
         self._painter.show_cursor()
         self._open = False
 
-    def _settled(self) -> int:
-        """The window's columns; a window that is being dragged is waited for, a moment."""
+    def _settled(self) -> tuple[int, int]:
+        """The window's size; a window that is being dragged is waited for, a moment."""
         until = time.monotonic() + 1.0
         while not self._painter.steady(now := time.monotonic()) and now < until:
             time.sleep(0.01)
-        return self._painter.size()[0]
+        return self._painter.size()

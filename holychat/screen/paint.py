@@ -1,9 +1,9 @@
 """Rows on a terminal: what is final scrolls up and stays, what is not is painted over.
 
 Owns the cursor between two frames. A frame is one write, inside synchronized output, of what
-differs from the last one; where nothing differs there is none. The cursor rests at the end of the
-last row: when the window's width has changed, its column there tells whether the terminal wrapped
-the rows anew or cut them, and so how many rows there are to go up. Scrollback is never cleared.
+differs from the last one; where nothing differs there is none. The cursor rests in the last row:
+when the window's width has changed, its column there tells whether the terminal wrapped the rows
+anew or cut them, and so how many rows there are to go up. Scrollback is never cleared.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ ERASE_REST = "\x1b[K"
 # out at once and tells us a second change only after a quarter of a second.
 SETTLE, SETTLE_TMUX = 0.05, 0.3
 
+# The cursor rests so many cells before the window's end: where the window is halved, also with a
+# border between the halves, a row that is wrapped anew does not end where one that is cut does.
+PARK = 3
+
 # Characters about whose width every terminal agrees with us: Latin, punctuation, lines, CJK.
 _SURE = re.compile("[ -~\u00a0-\u02ff\u2010-\u2027\u2500-\u259f\u3000-\u9fff\uac00-\ud7a3]*")
 
@@ -43,6 +47,14 @@ def color_system(environ: Mapping[str, str]) -> ColorSystem:
     if environ.get("COLORTERM", "").lower() in ("truecolor", "24bit"):
         return ColorSystem.TRUECOLOR
     return ColorSystem.EIGHT_BIT if "256" in environ.get("TERM", "") else ColorSystem.STANDARD
+
+
+def _cuts(environ: Mapping[str, str]) -> bool:
+    """Whether this looks like one of the few terminals that do not wrap old rows anew."""
+    term = environ.get("TERM", "")
+    if environ.get("TMUX"):
+        return False
+    return term == "linux" or term.startswith("screen") or "XTERM_VERSION" in environ
 
 
 @dataclass(slots=True)
@@ -76,9 +88,8 @@ class Painter:
         self.settle = SETTLE_TMUX if environ.get("TMUX") else SETTLE
         self._hidden = False
         self._lost = ""  # text of the tail that left through the window's top
-        term = environ.get("TERM", "")
-        cuts = term == "linux" or (term.startswith("screen") and not environ.get("TMUX"))
-        self._reflows = not cuts  # a guess, until the terminal has shown it
+        self._parked = 1  # the cursor's column
+        self._reflows = not _cuts(environ)  # a guess, until the terminal has shown it
         self._known = False  # and now it has
         self._answers = True  # it has not left a question unanswered
 
@@ -102,13 +113,17 @@ class Painter:
         columns, lines = self.size()
         old, out = self._tail, ""
         if old and (columns != self._columns or len(old) > lines):
-            old, out = [], self._back(columns, lines)
+            old, out = [], self._back()
+            columns, lines = self.size()
         final = self._not_lost(final)
         rows = [*final, *tail]
         changes = out + "".join(self._changes(old, rows, lines))
         if changes or (old and not tail):
             hide = "" if self._hidden else HIDE
             end = "\r\n" if rows and not tail else ""
+            if tail:
+                self._parked = max(1, min(columns - PARK, _cells(tail[-1]) + 1))
+                end = f"\x1b[{self._parked}G"
             env.write(f"{BEGIN}{hide}{changes}{end}{END}".encode("utf-8", "replace"))
             self._hidden = True
         self._tail = list(tail)
@@ -117,8 +132,7 @@ class Painter:
     def erase(self) -> None:
         """Take the tail off the screen."""
         if self._tail:
-            columns, lines = self.size()
-            env.write(f"{BEGIN}{self._back(columns, lines)}{END}".encode())
+            env.write(f"{BEGIN}{self._back()}{END}".encode())
         self._tail = []
 
     def show_cursor(self) -> None:
@@ -130,84 +144,111 @@ class Painter:
 
     # --- Finding the tail again ---------------------------------------------------------------
 
-    def _back(self, columns: int, lines: int) -> str:
+    def _back(self) -> str:
         """To the start of the tail, or to the window's top, and nothing is left from there on."""
-        counts, row = [1] * len(self._tail), lines
+        columns, row = self.size()
+        counts = [1] * len(self._tail)
         if columns != self._columns:
-            place = env.cursor(self._typed) if self._answers else None
-            self._answers = place is not None
+            columns, place = self._asked()
             if place is not None:
                 row = place[0]
                 self._learn(columns, place[1])
             if self._reflows:
-                counts = [_rows(_text(line), columns) for line in self._tail]
-        up = sum(counts) - 1
+                counts = [len(_wrapped(_text(line), columns)) for line in self._tail]
+        below = counts[-1] - 1 - (self._parked - 1) // columns
+        up = sum(counts) - 1 - max(0, below)
         if up >= row:
-            self._lose(counts, up + 1 - row)
+            self._lose(counts, columns, up + 1 - row)
             up = row - 1
-        return _moved(up, 0) + _wiped(up)
+        return _moved(up, 0) + _wiped(sum(counts) - 1)
+
+    def _asked(self) -> tuple[int, tuple[int, int] | None]:
+        """(the window's columns, where the cursor is in it), if the terminal says it."""
+        for _ in range(3):
+            size = self.size()
+            place = env.cursor(self._typed) if self._answers else None
+            self._answers = place is not None
+            if self.size() == size:
+                break  # else it may have answered before that or afterwards
+        return size[0], place
 
     def _learn(self, columns: int, column: int) -> None:
-        """Whether the terminal wraps rows anew, by the cursor's column, where that tells it.
+        """Whether the terminal wraps rows anew, by the cursor's column where that tells it.
 
         The first sign holds: later ones can only contradict it by chance, when a window that was
         narrower for a moment has cut the row at a misleading place.
         """
         if self._known:
             return
-        cells = _cells(self._tail[-1])
-        rows, rest = divmod(cells, columns)
-        if column == min(cells + 1, columns) == (rest + 1 if rest else columns):
+        wrapped, cut = (self._parked - 1) % columns + 1, min(self._parked, columns)
+        if column == wrapped == cut:
             return  # the same in both kinds
-        self._reflows = column == rest + 1 and rows > 0
+        self._reflows = column == wrapped
         self._known = True
 
-    def _lose(self, counts: Sequence[int], above: int) -> None:
+    def _lose(self, counts: Sequence[int], columns: int, above: int) -> None:
         """Note the text of the tail's first rows, which left through the window's top."""
         lost = ""
         for line, count in zip(self._tail, counts, strict=True):
+            rows = _wrapped(_text(line), columns) if count > 1 else [_text(line)]
+            lost += _dense("".join(rows[: max(0, above)]))
             above -= count
-            if above < 0:
-                break
-            lost += _dense(line)
         self._lost = max(self._lost, lost, key=len)
 
     def _not_lost(self, final: Sequence[Line]) -> Sequence[Line]:
-        """Without the rows that stand in the scrollback already, where nobody can erase them."""
+        """Without what stands in the scrollback already, where nobody can erase it."""
         for number, line in enumerate(final):
-            text = _dense(line)
-            if not self._lost or not self._lost.startswith(text):
-                self._lost = ""
-                return final[number:]
+            text = _dense(_text(line))
+            if not self._lost.startswith(text) or not self._lost:
+                lost, self._lost = self._lost, ""
+                rest = _without(line, len(lost)) if lost and text.startswith(lost) else line
+                return [rest, *final[number + 1 :]]
             self._lost = self._lost[len(text) :]
         return []
 
     # --- What a frame writes ------------------------------------------------------------------
 
     def _changes(self, old: Sequence[Line], rows: Sequence[Line], lines: int) -> Iterator[str]:
-        """From old rows, behind whose last one the cursor is, to new ones; it ends there again."""
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, rows)))  # noqa: B905
-        if same == len(old) == len(rows):
+        """From old rows, in the last of which the cursor is, to new ones; it is there again."""
+        if old == rows:
             return
-        foot = bool(old[same:] and rows[same:] and old[-1] == rows[-1])
-        more = len(rows) - len(old)
-        if not foot or more >= lines - 1:
-            yield from self._written(old, rows, same)
-            return
-        # The foot stays as it is and is only moved, by inserted or deleted rows above it.
-        at = len(old) - 1
+        start, place, same = _kept(old, rows)
+        before = same if start == place else 0  # rows at the top that stay where they are
+        room = max(len(rows) - len(old) + 1, len(rows) - before)
+        # The foot is moved and not written, if what changes is on the screen when room was made.
+        if old and rows and old[-1] == rows[-1] and room < lines:
+            yield from self._shifted(old, rows, start, place)
+        else:
+            yield from self._written(old, rows, before)
+
+    def _shifted(
+        self, old: Sequence[Line], rows: Sequence[Line], start: int, place: int
+    ) -> Iterator[str]:
+        """The old rows from `start` on move to `place`, and the foot to its own: rows are deleted
+        and inserted above them, and what is new is written."""
+        foot, more = len(old) - 1, len(rows) - len(old)
+        above = place - start
+        below = more - above
         if more > 0:
-            yield "\r\n" * more + f"\x1b[{more}A\x1b[{more}L"
-        elif more < 0:
-            at += more
-            yield f"\x1b[{-more}A\x1b[{-more}M"
-        for number in range(same, len(rows) - 1):
-            before = old[number] if number < min(len(old), len(rows)) - 1 else []
+            yield "\r\n" * more + _moved(more, 0)
+        at = foot
+        for where, count, how in (
+            (foot + below, -below, "M"),
+            (place, -above, "M"),
+            (start, above, "L"),
+            (foot + above, below, "L"),
+        ):
+            if count > 0:
+                yield _moved(at, where) + f"\x1b[{count}{how}"
+                at = where
+        for number in range(len(rows) - 1):
+            was = number if number < place else number - above
+            kept = was < start if number < place else was < foot + min(0, below)
+            before = old[was] if kept else []
             if before != rows[number]:
                 yield _moved(at, number) + self._row(before, rows[number])
                 at = number
-        cells = _cells(rows[-1])
-        yield _moved(at, len(rows) - 1) + f"\x1b[{cells + 1}G"
+        yield _moved(at, len(rows) - 1)
 
     def _written(self, old: Sequence[Line], rows: Sequence[Line], same: int) -> Iterator[str]:
         """Everything from the first row that differs."""
@@ -242,6 +283,23 @@ class Painter:
                 style = style if self._color else style.without_color
                 out.append(style.render(segment.text, color_system=self._system))
         return "".join(out)
+
+
+def _kept(old: Sequence[Line], rows: Sequence[Line]) -> tuple[int, int, int]:
+    """(start, place, how many): old rows that stay on the screen, at `place` of the new ones.
+
+    Above a last row that is the same. Either the top rows are the same, or it has been scrolled,
+    or something came in above it.
+    """
+    old, rows = old[:-1], rows[:-1]
+    start = place = 0
+    if old and rows and old[0] != rows[0]:
+        if rows[0] in old:
+            start = old.index(rows[0])
+        elif old[0] in rows:
+            place = rows.index(old[0])
+    pairs = zip(old[start:], rows[place:], strict=False)
+    return start, place, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _moved(start: int, end: int) -> str:
@@ -298,17 +356,30 @@ def _sure(text: str) -> int:
     return found.end() if found else 0
 
 
-def _rows(text: str, columns: int) -> int:
-    """How many rows a terminal of that width makes of a text that it wraps."""
-    if text.isascii():
-        return max(1, -(-len(text) // columns))
-    rows, at = 1, 0
+def _wrapped(text: str, columns: int) -> list[str]:
+    """The rows that a terminal of that width makes of a text: one at least."""
+    rows, at = [""], 0
     for character in text:
         wide = cell_len(character)
         if at + wide > columns:
-            rows, at = rows + 1, 0
+            rows.append("")
+            at = 0
+        rows[-1] += character
         at += wide
     return rows
+
+
+def _without(line: Line, size: int) -> Line:
+    """The row without its first `size` characters that can be seen."""
+    rest: Line = []
+    for segment in line:
+        text = segment.text
+        while size and text:
+            size -= text[0] != " "
+            text = text[1:]
+        if text:
+            rest.append(segment._replace(text=text if rest else text.lstrip(" ")))
+    return rest
 
 
 def _text(line: Line) -> str:
@@ -319,6 +390,6 @@ def _cells(line: Line) -> int:
     return sum(cell_len(segment.text) for segment in line)
 
 
-def _dense(line: Line) -> str:
-    """The text without blanks: it stays the same however rows are wrapped."""
-    return _text(line).replace(" ", "")
+def _dense(text: str) -> str:
+    """Without blanks: it stays the same however rows are wrapped."""
+    return text.replace(" ", "")

@@ -280,7 +280,8 @@ class Repl:
         from importlib import import_module
 
         module = await asyncio.to_thread(import_module, "holychat.engine.session")
-        await asyncio.to_thread(import_module, "holychat.screen.live")
+        for name in ("holychat.screen.live", "pygments.lexers"):
+            await asyncio.to_thread(import_module, name)
         if self._session is None:
             self._session = module.Session(self.settings, os.environ, self.wish.timeout)
         return self._session
