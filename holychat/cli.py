@@ -17,7 +17,7 @@ import typer
 import typer.core
 
 from holychat import __version__, env
-from holychat.core.failure import Failure, HolychatError, SettingsError, UsageError
+from holychat.core.failure import Failure, HolychatError, SettingsError, StoreTrouble, UsageError
 from holychat.exits import Exit
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ Timeout = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No notices on stderr, only errors.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours.")]
+Store = Annotated[str, typer.Option(metavar="FILE", help="Where conversations are kept.")]
+NoStore = Annotated[bool, typer.Option("--no-store", help="Keep nothing of it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -80,6 +82,8 @@ def root(
     option: Param = [],  # noqa: B006 - typer's form
     reasoning: Reasoning = "",
     timeout: Timeout = None,
+    store: Store = "",
+    no_store: NoStore = False,
     quiet: Quiet = False,
     no_color: NoColor = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
@@ -127,6 +131,8 @@ def ask(
     no_stdin: Annotated[bool, typer.Option("--no-stdin", help="Leave stdin alone.")] = False,
     reasoning: Reasoning = "",
     timeout: Timeout = None,
+    store: Store = "",
+    no_store: NoStore = False,
     quiet: Quiet = False,
     no_color: NoColor = False,
 ) -> None:
@@ -289,7 +295,8 @@ def _no_color(wanted: bool) -> None:
 
 
 _SHARED = (
-    "model", "provider", "system", "option", "reasoning", "timeout", "quiet", "no_color",
+    "model", "provider", "system", "option", "reasoning", "timeout", "store", "no_store", "quiet",
+    "no_color",
 )  # fmt: skip
 
 
@@ -306,6 +313,7 @@ def _load(shared: dict[str, Any]) -> Settings:
         "provider": shared.get("provider") or None,
         "system": shared.get("system"),
         "ui.reasoning": shared.get("reasoning") or None,
+        "store": "none" if shared.get("no_store") else shared.get("store") or None,
     }
     try:
         cwd = Path.cwd()
@@ -438,6 +446,8 @@ def run(arguments: list[str]) -> int:
 def _code(error: HolychatError) -> Exit:
     if isinstance(error, UsageError):
         return Exit.USAGE
+    if isinstance(error, StoreTrouble):
+        return Exit.INTERNAL
     return Exit.PROVIDERS if isinstance(error, Failure) else Exit.SETTINGS
 
 

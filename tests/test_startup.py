@@ -28,7 +28,7 @@ __main__.main()
 """
 HEAVY = {
     "rich", "prompt_toolkit", "pygments", "click", "httpcore", "anyio", "platformdirs", "tomlkit",
-    "dotenv", "markdown_it", "sqlite3", "pydantic", "pdb", "unittest", "xml", "sniffio",
+    "dotenv", "markdown_it", "pydantic", "pdb", "unittest", "xml", "sniffio",
 }  # fmt: skip
 
 
@@ -67,6 +67,14 @@ async def test_ask_in_a_pipe(place: Place, form: list[str]) -> None:
     assert not modules & HEAVY
     assert not [name for name in modules if name.startswith("holychat.commands.repl")]
     assert not modules & {"holychat.net.demo", "holychat.net.probe", "holychat.screen.live"}
+
+
+@on_loop
+async def test_what_is_not_kept_needs_no_database(place: Place) -> None:
+    async with Provider() as server:
+        server.script(*answer("Hello there"))
+        place.provider(server.base_url)
+        assert "sqlite3" not in await loaded(place, "ask", "--no-store", "hi")
 
 
 @on_loop

@@ -104,6 +104,7 @@ async def _ask(settings: Settings, wish: Wish, prompt: str) -> Exit:
         return _failed(failure, failure.hint)
     finally:
         out.close()
+        session.recorder.close()
     turn = chat.latest
     if turn is None:  # cannot be: every turn ends with Done
         return Exit.INTERNAL

@@ -3,6 +3,7 @@
     HolychatError            a sentence for the user: what happened, why, and what to do
     ├── UsageError           the command line or a slash command makes no sense     (exit 2)
     ├── SettingsError        configuration, with file and line where there is one   (exit 3)
+    ├── StoreTrouble         the file of conversations cannot be used as it should  (exit 1)
     └── Failure              an attempt at a provider failed; `kind` says how       (exit 3, 4 or 5)
 
 Owns the tree, `Kind` and the VERDICTS table. Must not print, retry or know an HTTP library: the
@@ -30,6 +31,10 @@ class UsageError(HolychatError):
 
 class SettingsError(HolychatError):
     """A setting is missing, refused, unknown or of the wrong type."""
+
+
+class StoreTrouble(HolychatError):  # noqa: N818 - what befell the file, not what we did wrong
+    """The store is full, locked, damaged or gone. No answer ever fails for that."""
 
 
 class Kind(StrEnum):

@@ -6,6 +6,7 @@ failure, cancellation, a crash of the screen - what was typed and what was recei
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from holychat.core.chat import (
     Event,
     Finish,
     Message,
+    Notice,
     Request,
     Timings,
     Turn,
@@ -26,12 +28,16 @@ from holychat.core.chat import (
 from holychat.core.failure import Failure
 from holychat.core.tokens import estimate
 from holychat.engine import failover
+from holychat.store.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from holychat.core.provider import Provider
     from holychat.net.client import Client
+
+
+PATIENCE = 1.0  # seconds that a request waits for its prompt to be kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,7 @@ class Chat:
     failed: str = ""
     latest: Turn | None = None
     stream: bool = True
+    recorder: Recorder = field(default_factory=lambda: Recorder(None))
     clock: Callable[[], float] = time.monotonic
 
     def messages(
@@ -89,16 +96,21 @@ class Chat:
         )
 
     def clear(self) -> None:
-        """Start afresh: same model, same system prompt, no history."""
+        """Start afresh: same model, same system prompt, no history; the old one stays kept."""
         self.exchanges.clear()
         self.failed = ""
+        self.recorder.new()
 
     def take_back(self) -> str:
         """Remove the last exchange, or the failed prompt; returns the prompt ("" if none)."""
         if self.failed:
             prompt, self.failed = self.failed, ""
             return prompt
-        return self.exchanges.pop().prompt if self.exchanges else ""
+        if not self.exchanges:
+            return ""
+        prompt = self.exchanges.pop().prompt
+        self.recorder.rewind(len(self.exchanges))
+        return prompt
 
     def prompt_again(self) -> str:
         """The last prompt, answered or failed, for /retry and /edit; nothing is taken back yet."""
@@ -115,9 +127,13 @@ class Chat:
         fold = Fold(self.provider.name, self.model, request, self.clock)
         turn: Turn | None = None
         try:
+            async for notice in self._open(prompt, len(before)):
+                yield notice
             async with aclosing(failover.reply(self.client, self.provider, request)) as events:
                 async for event in events:
                     fold.add(event)
+                    if isinstance(event, Delta):
+                        self.recorder.add(event.text, event.reasoning)
                     yield event
             turn = fold.turn()
         except Failure as failure:
@@ -126,7 +142,29 @@ class Chat:
             # Also when the turn was cancelled or its reader went away in the middle.
             turn = turn or fold.turn(Finish.INTERRUPTED)
             self._keep(prompt, turn, replaced)
+            self.recorder.end(turn)
+        for notice in self._warnings():
+            yield notice
         yield Done(turn)
+
+    async def _open(self, prompt: str, kept: int) -> AsyncGenerator[Notice, None]:
+        """Have the prompt on the disk before the request goes out; a store that takes too long
+        goes on by itself."""
+        opened = self.recorder.begin(
+            prompt,
+            kept,
+            provider=self.provider.name,
+            model=self.model,
+            system=self.system,
+            params=self.params,
+        )
+        await asyncio.wait([asyncio.wrap_future(opened)], timeout=PATIENCE)
+        for notice in self._warnings():
+            yield notice
+
+    def _warnings(self) -> list[Notice]:
+        warnings = self.recorder.warnings
+        return [Notice(warnings.popleft()) for _ in range(len(warnings))]
 
     def _keep(self, prompt: str, turn: Turn, replaced: Exchange | None) -> None:
         self.latest = turn

@@ -6,6 +6,7 @@ Owns the way from a name that the user typed to a provider and a model. Every fr
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from holychat.engine.conversation import Chat
 from holychat.engine.failover import keyless
 from holychat.net.client import Client, Timers
 from holychat.store.learned import Learned
+from holychat.store.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +28,16 @@ if TYPE_CHECKING:
 
 LISTING = 5.0  # seconds that a name is worth waiting for its provider's list
 STALE = 24 * 3600.0  # seconds after which a cached model list is fetched again
+
+
+def store_path(settings: Settings, environ: Mapping[str, str]) -> str | None:
+    """The file of conversations; None where nothing is to be kept."""
+    wanted: str = settings["store"]
+    if wanted == "none":
+        return None
+    if wanted:
+        return os.path.abspath(os.path.expanduser(wanted))
+    return os.path.join(env.home(environ, "data"), "conversations.db")
 
 
 class Session:
@@ -43,6 +55,7 @@ class Session:
             gap=silence or settings["timeouts.gap"],
         )
         self.client = Client(timers, self.learned.quirks)
+        self.recorder = Recorder(store_path(settings, environ))
 
     def _keyless(self, name: str) -> Provider:
         """What is learned from, without its key: fetching one may mean a command to run."""
@@ -54,11 +67,13 @@ class Session:
 
     async def aclose(self) -> None:
         await self.client.aclose()
+        await asyncio.to_thread(self.recorder.close)
 
     def chat(self, provider: Provider, model: str) -> Chat:
         """A new conversation with a provider, by the settings."""
         settings = self.settings
-        return Chat(self.client, provider, model, settings["system"], dict(settings.params))
+        system, params = settings["system"], dict(settings.params)
+        return Chat(self.client, provider, model, system, params, recorder=self.recorder)
 
     async def choose(self, wanted: str = "", pinned: str = "") -> tuple[Provider, str]:
         """The provider and model that `-m wanted -p pinned` mean; empty strings mean not said.

@@ -110,6 +110,13 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("system", "", str, ("HOLYCHAT_SYSTEM",), "The system prompt of every conversation."),
     Field(
+        "store",
+        "",
+        str,
+        ("HOLYCHAT_STORE",),
+        "The file that conversations are kept in. Empty: the usual one; none: nothing is kept.",
+    ),
+    Field(
         "proxy",
         "",
         str,

@@ -1,0 +1,254 @@
+"""Conversations that were: listed, named, loaded, forked, removed.
+
+Owns these queries. A name given by the user is an id's beginning or a part of a title.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import TYPE_CHECKING
+
+from holychat.core.chat import Finish, Timings, Turn, Usage
+from holychat.core.failure import Failure, Kind, UsageError
+from holychat.core.history import LEAST, Conversation, Filter, Kept, path_to
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from sqlite3 import Row
+    from typing import Any
+
+    from holychat.store.db import Database
+
+LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # none that is taken for another
+
+
+def new_id() -> str:
+    """60 random bits, readable."""
+    return "".join(secrets.choice(LETTERS) for _ in range(12))
+
+
+def where(narrowed: Filter, table: str = "conversations") -> tuple[str, list[Any]]:
+    """A filter as (condition, values), for rows of `conversations`."""
+    tests: list[tuple[str, Any]] = []
+    if narrowed.since is not None:
+        tests.append((f"{table}.updated >= ?", narrowed.since))
+    if narrowed.until is not None:
+        tests.append((f"{table}.updated < ?", narrowed.until))
+    if narrowed.provider:
+        tests.append((f"{table}.provider = ?", narrowed.provider))
+    if narrowed.model:
+        tests.append((f"instr(lower({table}.model), lower(?))", narrowed.model))
+    return " AND ".join(test for test, _ in tests) or "1", [value for _, value in tests]
+
+
+def listing(
+    db: Database, narrowed: Filter | None = None, most: int | None = None
+) -> list[Conversation]:
+    """The conversations, the one that was last spoken in first."""
+    condition, values = where(narrowed or Filter())
+    rows = db.rows(
+        f"SELECT * FROM conversations WHERE {condition} ORDER BY updated DESC LIMIT ?",  # noqa: S608
+        [*values, -1 if most is None else most],
+    )
+    return [_conversation(row) for row in rows]
+
+
+def get(db: Database, conversation: str) -> Conversation:
+    """By its whole id. Raises UsageError."""
+    row = db.row("SELECT * FROM conversations WHERE id = ?", (conversation,))
+    if row is None:
+        raise UsageError(f"there is no conversation {conversation}")
+    return _conversation(row)
+
+
+def latest(db: Database) -> Conversation:
+    """The one that was last spoken in. Raises UsageError where there is none."""
+    found = listing(db, most=1)
+    if not found:
+        raise UsageError("there is no conversation to go on with yet")
+    return found[0]
+
+
+def find(db: Database, name: str) -> Conversation:
+    """By the beginning of its id (4 characters or more), its title, or a part of its title.
+
+    Raises UsageError for none, and for several.
+    """
+    low = name.strip().lower()
+    if not low:
+        raise UsageError("a conversation is named by its id or its title")
+    found: list[Conversation] = []
+    if len(low) >= LEAST and not set(low) - set(LETTERS):
+        rows = db.rows(
+            "SELECT * FROM conversations WHERE id >= ? AND id < ? LIMIT 6", (low, low + "\x7f")
+        )
+        found = [_conversation(row) for row in rows]
+    if not found:
+        rows = db.rows(
+            "SELECT * FROM conversations WHERE lower(title) = ? ORDER BY updated DESC LIMIT 6",
+            (low,),
+        ) or db.rows(
+            "SELECT * FROM conversations WHERE instr(lower(title), ?)"
+            " ORDER BY updated DESC LIMIT 6",
+            (low,),
+        )
+        found = [_conversation(row) for row in rows]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(
+            f"no conversation is called {name}",
+            "holychat history list shows them, holychat history search finds words in them.",
+        )
+    several = ", ".join(f"{each.short} ({each.title})" for each in found[:5])
+    more = ", ..." if len(found) > 5 else ""
+    raise UsageError(f"{name} may be several conversations", f"They are: {several}{more}")
+
+
+def tree(db: Database, conversation: str) -> dict[int, Kept]:
+    """All messages of a conversation, by id; answers with their turns."""
+    turns = {
+        row["answer"]: row
+        for row in db.rows(
+            "SELECT * FROM turns WHERE conversation = ? AND answer IS NOT NULL ORDER BY id",
+            (conversation,),
+        )
+    }
+    rows = db.rows("SELECT * FROM messages WHERE conversation = ? ORDER BY id", (conversation,))
+    return {
+        row["id"]: Kept(
+            row["id"],
+            row["parent"],
+            row["role"],
+            row["text"],
+            row["reasoning"],
+            row["created"],
+            _turn(turns[row["id"]], row) if row["id"] in turns else None,
+        )
+        for row in rows
+    }
+
+
+def branch(db: Database, conversation: Conversation) -> list[Kept]:
+    """The messages of the branch that is gone on with, oldest first."""
+    return path_to(tree(db, conversation.id), conversation.head)
+
+
+def rename(db: Database, conversation: str, title: str) -> None:
+    with db.write():
+        db.run(
+            "UPDATE conversations SET title = ?, named = 1 WHERE id = ?",
+            (" ".join(title.split()), conversation),
+        )
+
+
+def fork(db: Database, conversation: Conversation, head: int | None) -> Conversation:
+    """A new conversation with the messages up to `head`; the old one stays as it is."""
+    path = path_to(tree(db, conversation.id), head)
+    identity, at = new_id(), path[-1].created if path else conversation.updated
+    with db.write():
+        db.run(
+            "INSERT INTO conversations (id, title, named, created, updated, provider, model,"
+            " system, params, origin) SELECT ?, title, named, ?, updated, provider, model, system,"
+            " params, id FROM conversations WHERE id = ?",
+            (identity, at, conversation.id),
+        )
+        parent: int | None = None
+        for message in path:
+            parent = _copy(db, message, identity, parent)
+        db.run(
+            "UPDATE conversations SET head = ?, messages = ? WHERE id = ?",
+            (parent, len(path), identity),
+        )
+    return get(db, identity)
+
+
+def _copy(db: Database, message: Kept, conversation: str, parent: int | None) -> int:
+    copy = db.run(
+        "INSERT INTO messages (conversation, parent, role, text, reasoning, created)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (conversation, parent, message.role, message.text, message.reasoning, message.created),
+    )
+    # The figures stay with the turn that was paid for; the copy says only how the answer ended.
+    if message.turn is not None and parent is not None:
+        turn = message.turn
+        db.run(
+            "INSERT INTO turns (conversation, prompt, answer, started, finish, provider, model)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                conversation,
+                parent,
+                copy,
+                message.created,
+                turn.finish.value,
+                turn.provider,
+                turn.model,
+            ),
+        )
+    return copy
+
+
+def delete(db: Database, conversations: Sequence[str]) -> int:
+    """Remove conversations with everything in them; how many there were."""
+    with db.write():
+        before = _count(db)
+        for conversation in conversations:
+            db.run("DELETE FROM conversations WHERE id = ?", (conversation,))
+        return before - _count(db)
+
+
+def _count(db: Database) -> int:
+    return int(db.rows("SELECT count(*) AS n FROM conversations")[0]["n"])
+
+
+def _conversation(row: Row) -> Conversation:
+    return Conversation(
+        id=row["id"],
+        title=row["title"],
+        created=row["created"],
+        updated=row["updated"],
+        provider=row["provider"],
+        model=row["model"],
+        system=row["system"],
+        params=_params(row["params"]),
+        head=row["head"],
+        messages=row["messages"],
+        origin=row["origin"],
+    )
+
+
+def _params(text: str) -> Mapping[str, object]:
+    try:
+        params = json.loads(text)
+    except ValueError:
+        return {}
+    return params if isinstance(params, dict) else {}
+
+
+def _turn(row: Row, message: Row) -> Turn:
+    usage = None
+    if row["completion_tokens"] is not None:
+        usage = Usage(
+            row["prompt_tokens"] or 0,
+            row["completion_tokens"],
+            row["cached_tokens"] or 0,
+            row["reasoning_tokens"] or 0,
+            bool(row["estimated"]),
+        )
+    failure = None
+    if row["failure"]:
+        kind = Kind(row["kind"]) if row["kind"] in set(Kind) else Kind.CUT
+        failure = Failure(kind, row["failure"])
+    return Turn(
+        text=message["text"],
+        reasoning=message["reasoning"],
+        finish=Finish(row["finish"]) if row["finish"] in set(Finish) else Finish.STOP,
+        provider=row["provider"],
+        model=row["model"],
+        usage=usage,
+        timings=Timings(row["headers"], row["first"], row["total"] or 0.0),
+        failure=failure,
+        refusal=bool(row["refusal"]),
+        served_model=row["served_model"],
+    )

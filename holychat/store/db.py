@@ -1,0 +1,307 @@
+"""The SQLite file: opened, kept in shape, shared with other holychats, and never trusted blindly.
+
+Owns the connection, its pragmas, its transactions, the migrations, and what is done about a file
+that is damaged, full, locked or from the future. Every foreign error becomes a StoreTrouble here.
+Must not know what a conversation is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sqlite3
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from holychat.core.failure import StoreTrouble
+from holychat.store.schema import MIGRATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+PATIENCE = 10.0  # seconds that a write waits for another holychat's
+APPLICATION = 0x486F6C79  # "Holy", in the file's header
+CHECKPOINT = 4 << 20  # bytes of the write-ahead log from which on it is folded into the file
+# SQLite before this one can lose writes when two processes reset the log at once (its changelog).
+SAFE_RESET = (3, 51, 3)
+# File systems on which the log's shared memory does not work between machines.
+REMOTE = ("nfs", "cifs", "smb", "afs", "ceph", "lustre", "9p", "fuse.sshfs", "glusterfs", "gfs")
+
+
+class Database:
+    """One connection. Use it from one thread at a time.
+
+    `put_aside` is the new name of a damaged file that stood in its place, if there was one.
+    Raises StoreTrouble; after one it should be closed.
+    """
+
+    def __init__(self, path: str, *, create: bool = True, patience: float = PATIENCE) -> None:
+        self.path = path
+        self.put_aside = ""
+        self._patience = patience
+        try:
+            self._open(create)
+        except sqlite3.DatabaseError as error:
+            if not _damaged(error):
+                raise _trouble(error, path) from error
+            self.put_aside = self._quarantine(error)
+            try:
+                self._open(create=True)
+            except sqlite3.Error as again:
+                raise _trouble(again, path) from again
+        except OSError as error:
+            raise _trouble(error, path) from error
+
+    def close(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+
+    # --- Reading and writing ------------------------------------------------------------------
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """All rows of a query."""
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise _trouble(error, self.path) from error
+
+    def row(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Row | None:
+        """The first row of a query, if there is one."""
+        rows = self.rows(sql, values)
+        return rows[0] if rows else None
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """One statement of a write; the id of the row that it inserted."""
+        try:
+            return self._connection.execute(sql, values).lastrowid or 0
+        except sqlite3.Error as error:
+            raise _trouble(error, self.path) from error
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[None]:
+        """One transaction, all of it or nothing.
+
+        It begins with the lock: a transaction that asks for it later is refused at once where two
+        want it, whatever the patience is.
+        """
+        self._still_there()
+        self.run("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.run("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            raise
+        self._fold_log()
+
+    def backup(self, path: str) -> None:
+        """A copy of the whole store while others go on writing. Raises StoreTrouble."""
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+            os.close(descriptor)
+            with contextlib.closing(sqlite3.connect(path)) as target:
+                self._connection.backup(target)
+        except FileExistsError as error:
+            raise StoreTrouble(f"{path} is there already", "Nothing was written.") from error
+        except (OSError, sqlite3.Error) as error:
+            raise _trouble(error, path) from error
+
+    def check(self) -> list[str]:
+        """What is wrong with the file; nothing for a sound one. Reads all of it."""
+        wrong = [str(row[0]) for row in self.rows("PRAGMA quick_check") if row[0] != "ok"]
+        for index in ("words", "pieces"):
+            try:
+                with self.write():
+                    self.run(f"INSERT INTO {index} ({index}) VALUES ('integrity-check')")  # noqa: S608
+            except StoreTrouble as error:
+                wrong.append(f"the search index {index}: {error.what}")
+        return wrong
+
+    # --- Opening ------------------------------------------------------------------------------
+
+    def _open(self, create: bool) -> None:
+        if create:
+            os.makedirs(os.path.dirname(os.path.abspath(self.path)), mode=0o700, exist_ok=True)
+            # Before SQLite does: it would make a file that others can read.
+            with contextlib.suppress(PermissionError, IsADirectoryError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        elif not os.path.exists(self.path):
+            raise FileNotFoundError(2, "there is no such file", self.path)
+        self._connection = sqlite3.connect(
+            self.path,
+            timeout=self._patience,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+        )
+        try:
+            self._connection.row_factory = sqlite3.Row
+            self._prepare()
+            self._identity = _identity(self.path)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self) -> None:
+        execute = self._connection.execute
+        execute("PRAGMA foreign_keys = ON")
+        execute("PRAGMA synchronous = FULL")
+        execute("PRAGMA temp_store = MEMORY")
+        if sqlite3.sqlite_version_info < SAFE_RESET:
+            execute("PRAGMA wal_autocheckpoint = 0")
+        version = execute("PRAGMA user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise StoreTrouble(
+                f"{self.path} was written by a newer holychat",
+                "Update holychat, or name another file with --store.",
+            )
+        if os.access(self.path, os.W_OK):
+            self._retried("PRAGMA journal_mode = " + ("DELETE" if _remote(self.path) else "WAL"))
+            if version < len(MIGRATIONS):
+                self._migrate()
+
+    def _retried(self, sql: str) -> None:
+        """Changing the journal's mode is refused at once while another connection does the same."""
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                self._connection.execute(sql)
+                return
+            except sqlite3.OperationalError as error:
+                if "lock" not in str(error) or time.monotonic() > until:
+                    raise
+            time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - not for secrets
+
+    def _migrate(self) -> None:
+        """Bring the file to our version: one holychat does it, the others find it done."""
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            version = execute("PRAGMA user_version").fetchone()[0]
+            for statements in MIGRATIONS[version:]:
+                for statement in statements:
+                    execute(statement)
+            execute(f"PRAGMA application_id = {APPLICATION}")
+            execute(f"PRAGMA user_version = {max(version, len(MIGRATIONS))}")
+            execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+
+    # --- Trouble ------------------------------------------------------------------------------
+
+    def _still_there(self) -> None:
+        """Whether the path still leads to the file that we have open."""
+        if _identity(self.path) != self._identity:
+            raise StoreTrouble(
+                f"{self.path} was removed or replaced while it was open",
+                "What is said from now on is not kept; start holychat again.",
+            )
+
+    def _quarantine(self, error: Exception) -> str:
+        """Put the damaged file aside under its date; what is in it may still be saved."""
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        aside = f"{self.path}.damaged-{stamp}"
+        try:
+            with _locked(f"{self.path}.lock"):
+                number = 1
+                while os.path.exists(aside):
+                    number += 1
+                    aside = f"{self.path}.damaged-{stamp}-{number}"
+                if not _is_damaged(self.path):
+                    return ""  # another holychat was faster, and has begun a new one
+                for ending in ("-wal", "-shm"):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.rename(self.path + ending, aside + ending)
+                os.rename(self.path, aside)
+        except OSError as problem:
+            raise _trouble(error, self.path) from problem
+        return aside
+
+    def _fold_log(self) -> None:
+        """Fold a long write-ahead log into the file, one holychat at a time."""
+        if sqlite3.sqlite_version_info >= SAFE_RESET:
+            return  # SQLite does it by itself
+        with contextlib.suppress(OSError, sqlite3.Error):
+            if os.stat(f"{self.path}-wal").st_size > CHECKPOINT:
+                with _locked(f"{self.path}.lock", wait=False):
+                    self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+@contextlib.contextmanager
+def _locked(path: str, *, wait: bool = True) -> Iterator[None]:
+    """A lock between processes, by a file of its own. Raises OSError where it is taken."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _remote(path: str) -> bool:
+    """Whether the file is on another machine's disk, as far as Linux tells."""
+    try:
+        with open("/proc/mounts", encoding="utf-8", errors="replace") as file:
+            mounts = [line.split(" ", 3)[1:3] for line in file]
+    except (OSError, IndexError):
+        return False
+    real = os.path.realpath(path)
+    holding = max(
+        ((place, kind) for place, kind in mounts if _under(real, place)),
+        key=lambda mount: len(mount[0]),
+        default=("", ""),
+    )
+    return holding[1].startswith(REMOTE)
+
+
+def _under(path: str, place: str) -> bool:
+    return path == place or path.startswith(place.rstrip("/") + "/")
+
+
+def _damaged(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _is_damaged(path: str) -> bool:
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=1.0)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            connection.execute("SELECT * FROM conversations LIMIT 1").fetchone()
+    except sqlite3.Error as error:
+        return _damaged(error)
+    return False
+
+
+_HINTS: dict[int, tuple[str, str]] = {
+    sqlite3.SQLITE_FULL: ("the disk is full", "Make room; nothing more is kept until then."),
+    sqlite3.SQLITE_READONLY: ("it cannot be written", "Look at its permissions."),
+    sqlite3.SQLITE_BUSY: ("another program holds it locked", "See who has it open."),
+    sqlite3.SQLITE_CORRUPT: ("it is damaged", "It is left as it is; holychat doctor says more."),
+    sqlite3.SQLITE_NOTADB: ("it is no database", "It is left as it is; name another with --store."),
+    sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "Look at the path and its permissions."),
+    sqlite3.SQLITE_IOERR: ("the disk cannot be read or written", "Look at the disk."),
+}
+
+
+def _trouble(error: Exception, path: str) -> StoreTrouble:
+    """A foreign error in our words."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    what, hint = _HINTS.get(code, (str(getattr(error, "strerror", "") or error), ""))
+    return StoreTrouble(f"the store {path}: {what}", hint)

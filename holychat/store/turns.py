@@ -1,0 +1,278 @@
+"""Turns, as they happen: opened before the request goes out, journalled while the answer comes,
+closed in one transaction; and picked up where their writer died.
+
+Owns the life of a turn in the file. `recorder` calls this from its thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from holychat.core.chat import Finish
+from holychat.core.history import Orphan, title_of
+from holychat.store.conversations import get, new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from sqlite3 import Row
+
+    from holychat.core.chat import Turn
+    from holychat.store.db import Database
+
+LEASE = 20_000  # milliseconds for which a writer is taken to be alive without a sign of life
+
+
+def now() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class Begun:
+    """An open turn: where it is in the file."""
+
+    conversation: str
+    turn: int
+    prompt: int
+    started: int
+
+
+# --- Writers: who is alive ----------------------------------------------------------------------
+
+
+def enlist(db: Database) -> str:
+    """Note this process as a writer; returns its id."""
+    writer = secrets.token_hex(8)
+    with db.write():
+        db.run(
+            "INSERT INTO writers (id, host, pid, born, lease) VALUES (?, ?, ?, ?, ?)",
+            (writer, socket.gethostname(), os.getpid(), _born(os.getpid()), now() + LEASE),
+        )
+    return writer
+
+
+def renew(db: Database, writer: str, draft: str | None = None) -> None:
+    """A sign of life; with `draft`, also what stands at the prompt."""
+    with db.write():
+        if draft is None:
+            db.run("UPDATE writers SET lease = ? WHERE id = ?", (now() + LEASE, writer))
+        else:
+            values = (now() + LEASE, draft, writer)
+            db.run("UPDATE writers SET lease = ?, draft = ? WHERE id = ?", values)
+
+
+def leave(db: Database, writer: str) -> None:
+    """This writer ends in order."""
+    with db.write():
+        db.run("DELETE FROM writers WHERE id = ?", (writer,))
+
+
+def bury(db: Database) -> tuple[list[Orphan], list[str]]:
+    """Take over what dead writers left: their open turns become interrupted answers.
+
+    Returns (the turns, the drafts that stood at their prompts), the newest last.
+    """
+    dead = [row for row in db.rows("SELECT * FROM writers ORDER BY lease") if _is_dead(row)]
+    if not dead:
+        return [], []
+    orphans: list[Orphan] = []
+    drafts: list[str] = []
+    with db.write():
+        for row in dead:
+            # Another holychat may have been faster since the writers were read.
+            left = db.row("SELECT draft FROM writers WHERE id = ?", (row["id"],))
+            if left is None:
+                continue
+            db.run("DELETE FROM writers WHERE id = ?", (row["id"],))
+            drafts += [left["draft"]] if left["draft"].strip() else []
+            open_ = db.rows("SELECT * FROM turns WHERE writer = ? ORDER BY id", (row["id"],))
+            orphans += [_bury(db, turn) for turn in open_]
+    return orphans, drafts
+
+
+def _bury(db: Database, turn: Row) -> Orphan:
+    number, conversation = int(turn["id"]), str(turn["conversation"])
+    text, reasoning = journalled(db, number)
+    head = int(turn["prompt"])
+    prompt = db.row("SELECT text, parent FROM messages WHERE id = ?", (head,))
+    answer = None
+    if text:
+        answer = head = _message(db, conversation, head, "assistant", text, reasoning)
+    elif prompt is not None:
+        head = prompt["parent"]  # a prompt without an answer is not gone on from
+    finish = Finish.INTERRUPTED if text else Finish.FAILED
+    db.run(
+        "UPDATE turns SET writer = NULL, answer = ?, finish = ? WHERE id = ?",
+        (answer, finish.value, number),
+    )
+    db.run("DELETE FROM journal WHERE turn = ?", (number,))
+    db.run("UPDATE conversations SET head = ? WHERE id = ?", (head, conversation))
+    return Orphan(get(db, conversation), prompt["text"] if prompt else "", text)
+
+
+def _is_dead(row: Row) -> bool:
+    """A process of this machine is looked for; one of another has its lease."""
+    if row["host"] == socket.gethostname() and row["born"]:
+        return _born(int(row["pid"])) != str(row["born"])
+    return bool(row["lease"] < now())
+
+
+def _born(pid: int) -> str:
+    """The boot and the tick at which a process began; empty where the system does not say it."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            # The second field may hold blanks and brackets; state is the third, starttime the
+            # 22nd (proc(5)). A zombie is dead and only not buried yet.
+            fields = file.read().rpartition(")")[2].split()
+        if fields[0] in "ZX":
+            return ""
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{file.read().strip()}:{fields[19]}"
+    except (OSError, IndexError):
+        return ""
+
+
+# --- The life of a turn -------------------------------------------------------------------------
+
+
+def begin(
+    db: Database,
+    writer: str,
+    conversation: str,
+    prompt: str,
+    parent: int | None,
+    *,
+    provider: str,
+    model: str,
+    system: str,
+    params: Mapping[str, object],
+) -> Begun:
+    """Keep the prompt below `parent` and open a turn for its answer.
+
+    An empty `conversation` begins one. A prompt that stands there already is used again: a retry
+    is another answer to the same message.
+    """
+    at = now()
+    with db.write():
+        if not conversation:
+            conversation = new_id()
+            db.run(
+                "INSERT INTO conversations (id, title, created, updated) VALUES (?, ?, ?, ?)",
+                (conversation, title_of(prompt), at, at),
+            )
+        same = db.row(
+            "SELECT id FROM messages WHERE conversation = ? AND parent IS ? AND role = 'user'"
+            " AND text = ? ORDER BY id DESC LIMIT 1",
+            (conversation, parent, prompt),
+        )
+        message = same["id"] if same else _message(db, conversation, parent, "user", prompt)
+        turn = db.run(
+            "INSERT INTO turns (conversation, prompt, writer, started, provider, model)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (conversation, message, writer, at, provider, model),
+        )
+        db.run(
+            "UPDATE conversations SET updated = ?, provider = ?, model = ?, system = ?, params = ?"
+            " WHERE id = ?",
+            (at, provider, model, system, json.dumps(dict(params)), conversation),
+        )
+        db.run("UPDATE writers SET lease = ? WHERE id = ?", (at + LEASE, writer))
+    return Begun(conversation, turn, message, at)
+
+
+def journal(db: Database, writer: str, turn: int, number: int, text: str, reasoning: str) -> None:
+    """Append what came of an open turn."""
+    with db.write():
+        db.run("INSERT INTO journal VALUES (?, ?, ?, ?)", (turn, number, text, reasoning))
+        db.run("UPDATE writers SET lease = ? WHERE id = ?", (now() + LEASE, writer))
+
+
+def journalled(db: Database, turn: int) -> tuple[str, str]:
+    """(text, reasoning) of a turn so far."""
+    rows = db.rows("SELECT text, reasoning FROM journal WHERE turn = ? ORDER BY number", (turn,))
+    return "".join(row["text"] for row in rows), "".join(row["reasoning"] for row in rows)
+
+
+def close(db: Database, begun: Begun, turn: Turn, replaced: int | None = None) -> int | None:
+    """Close a turn: its answer, its figures, the end of its journal, all at once.
+
+    `replaced` is the message that the answer goes on with (it becomes one with it). Returns the
+    message that holds the answer, None where there is none.
+    """
+    usage, timings = turn.usage, turn.timings
+    with db.write():
+        answer: int | None = None
+        if turn.text and replaced is not None:
+            answer = replaced
+            db.run(
+                "UPDATE messages SET text = ?, reasoning = ? WHERE id = ?",
+                (turn.text, turn.reasoning, replaced),
+            )
+        elif turn.text:
+            answer = _message(
+                db, begun.conversation, begun.prompt, "assistant", turn.text, turn.reasoning
+            )
+        figures = (
+            turn.finish.value,
+            turn.provider,
+            turn.model,
+            usage.prompt if usage else None,
+            usage.cached if usage else None,
+            usage.completion if usage else None,
+            usage.reasoning if usage else None,
+            int(usage.estimated) if usage else 0,
+            timings.headers,
+            timings.first,
+            timings.total,
+            turn.failure.kind.value if turn.failure else "",
+            turn.failure.what if turn.failure else "",
+        )
+        db.run(
+            "UPDATE turns SET writer = NULL, answer = ?, served_model = ?, refusal = ?, finish = ?,"
+            " provider = ?, model = ?, prompt_tokens = ?, cached_tokens = ?, completion_tokens = ?,"
+            " reasoning_tokens = ?, estimated = ?, headers = ?, first = ?, total = ?, kind = ?,"
+            " failure = ? WHERE id = ?",
+            (answer, turn.served_model, int(turn.refusal), *figures, begun.turn),
+        )
+        db.run(
+            "INSERT INTO attempts (turn, started, finish, provider, model, prompt_tokens,"
+            " cached_tokens, completion_tokens, reasoning_tokens, estimated, headers, first, total,"
+            " kind, failure) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (begun.turn, begun.started, *figures),
+        )
+        db.run("DELETE FROM journal WHERE turn = ?", (begun.turn,))
+        if answer is not None:
+            db.run(
+                "UPDATE conversations SET head = ?, updated = ? WHERE id = ?",
+                (answer, now(), begun.conversation),
+            )
+    return answer
+
+
+def rewind(db: Database, conversation: str, head: int | None) -> None:
+    """Go on from another message: nothing is removed."""
+    with db.write():
+        db.run("UPDATE conversations SET head = ? WHERE id = ?", (head, conversation))
+
+
+def _message(
+    db: Database,
+    conversation: str,
+    parent: int | None,
+    role: str,
+    text: str,
+    reasoning: str = "",
+) -> int:
+    number = db.run(
+        "INSERT INTO messages (conversation, parent, role, text, reasoning, created)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (conversation, parent, role, text, reasoning, now()),
+    )
+    db.run("UPDATE conversations SET messages = messages + 1 WHERE id = ?", (conversation,))
+    return number
