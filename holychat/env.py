@@ -74,6 +74,20 @@ def can_move_cursor(environ: Mapping[str, str]) -> bool:
     return is_terminal(STDOUT) and environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
+def clickable(environ: Mapping[str, str]) -> bool:
+    """Whether stdout is a terminal that opens links (OSC 8), as far as it is known.
+
+    Those that do not either say so by their name or ignore what they do not understand, and then
+    the address would be nowhere to be seen.
+    """
+    if not can_move_cursor(environ) or environ.get("NO_COLOR"):
+        return False
+    if "XTERM_VERSION" in environ or environ.get("TERM_PROGRAM") == "Apple_Terminal":
+        return False
+    term = environ.get("TERM", "")
+    return term != "linux" and (bool(environ.get("TMUX")) or not term.startswith("screen"))
+
+
 def colour(stream: int, environ: Mapping[str, str], no_color: bool = False) -> bool:
     """Whether to write colours to the stream: NO_COLOR, the flag, FORCE_COLOR, the terminal."""
     if environ.get("NO_COLOR") or no_color:

@@ -33,23 +33,25 @@ _ANCHORED = (
 
 REACH = 2000  # characters before the cut, white space not counted, in which a repetition may begin
 LONG = 20  # letters and digits (CJK ones count twice) that are a repetition wherever they are
-LONG_EXACT = 40  # the same after a true prefix, which does not repeat
+LONG_SPACED = 40  # the same where it could be meant; see `_enough`
 ANEW = 40  # letters that must agree with the beginning for another answer, where it could be chance
-ANEW_FUSED = 12  # the same where the plain join would be "…of the smaHere is the"
+ANEW_FUSED = 8  # the same where the plain join would be "…of the smaHere is the"
 _VARIETY = 6  # different characters in a long repetition: rules and number columns have fewer
 _HEAD = 60  # characters of a fence line or preamble, at most
 
 
 def tail(before: str, most: int = 60) -> str:
-    """The last words of `before`, whole ones, for the instruction: the anchor of the join."""
-    text = before.rstrip()
-    if len(text) <= most:
-        return text.lstrip()
-    cut = text[-most:]
-    gap = re.search(r"\s", cut[: most // 2])
-    if gap and not text[-most - 1].isspace():
-        cut = cut[gap.end() :]
-    return cut.lstrip()
+    """The last words of `before`, whole ones, for the instruction: the anchor of the join.
+
+    About `most` characters, or as many as it takes for a certain repetition, up to `REACH` / 2.
+    """
+    text = before.strip()
+    words = list(re.finditer(r"\S+", text[-REACH // 2 :]))
+    for word in reversed(words[1:]):
+        cut = text[word.start() - len(text[-REACH // 2 :]) :]
+        if len(cut) >= most and _weigh(cut)[1] >= LONG_SPACED and len(set(cut)) > _VARIETY:
+            return cut
+    return text[-REACH // 2 :]
 
 
 def instruction(before: str) -> str:
@@ -73,10 +75,12 @@ _UNSPACED = re.compile(
 _WIDE = re.compile(_UNSPACED.pattern[:-1] + "\uac00-\ud7a3]")  # a character says more than a letter
 
 
+def _is_mark(mark: str) -> bool:
+    return unicodedata.category(mark).startswith("M")
+
+
 def _wordy(mark: str) -> bool:
-    return bool(mark) and (
-        mark.isalnum() or mark in "_\u200d" or unicodedata.category(mark).startswith("M")
-    )
+    return bool(mark) and (mark.isalnum() or mark in "_\u200d" or _is_mark(mark))
 
 
 def _weigh(text: str) -> tuple[int, int]:
@@ -88,13 +92,27 @@ def _weigh(text: str) -> tuple[int, int]:
     )
 
 
+def _parted(last: str, after: str) -> bool:
+    """Whether `after` may follow `last` where white space did: as such, or in a script without."""
+    return not after or after.isspace() or bool(_UNSPACED.match(last) or _UNSPACED.match(after))
+
+
 def _compact(text: str) -> str:
     return "".join(text.split()).translate(_SAME)
 
 
 # --- What models say before they go on ------------------------------------------------------------
 
-_YES = ("", "sure,", "sure!", "sure.", "certainly,", "certainly!", "certainly.", "ofcourse,")
+_YES: tuple[str, ...] = (
+    "",
+    "sure,",
+    "sure!",
+    "sure.",
+    "certainly,",
+    "certainly!",
+    "certainly.",
+    "ofcourse,",
+)
 _YES += ("ofcourse!", "ofcourse.", "okay,", "ok,")
 _CONTINUING = (
     *("continuing" + where for where in (
@@ -115,7 +133,16 @@ _PREAMBLES = frozenset(
             yes + body + end
             for yes, body, end in product(
                 ("", "好的，", "好的,", "当然，", "好，"),
-                ("继续", "接上文", "续上文", "接着上文", "继续上文", "接上", "以下是续写", "下面继续"),
+                (
+                    "继续",
+                    "接上文",
+                    "续上文",
+                    "接着上文",
+                    "继续上文",
+                    "接上",
+                    "以下是续写",
+                    "下面继续",
+                ),
                 ("：", ":", "……", "..."),
             )
         ),
@@ -215,14 +242,19 @@ class Seam:
         for index, mark in enumerate(text):
             self._held.append(mark)
             if self._step(mark):
-                return self._decide(over=False) + text[index + 1 :]
+                return self._decide() + text[index + 1 :]
         return ""
 
-    def finish(self) -> str:
-        """What was held, at the continuation's end."""
+    def finish(self, *, cut: bool = False) -> str:
+        """What was held, at the continuation's end.
+
+        `cut`: it did not end by itself, so what may be a repetition that has not come to its end
+        can wait for the next attempt. A finished answer is not cut short for a likeness, unless
+        it is one with the beginning of the answer.
+        """
         if self._open or not self._held:
             return ""
-        return self._decide(over=True)
+        return self._decide(over=True, cut=cut)
 
     # --- Reading ---
 
@@ -231,12 +263,22 @@ class Seam:
         for reading in [one for one in self._readings if one.head]:
             self._look_for_head(reading)
         if mark.isspace():
-            return False
+            # The word that the joint waited for has come to its end.
+            return not any(reading.alive for reading in self._readings)
         mark = mark.translate(_SAME)
         for reading in self._readings:
             if reading.start < len(self._held):
                 self._compare(reading, mark)
-        return not any(reading.alive for reading in self._readings)
+        return not any(reading.alive for reading in self._readings) and not self._joint_waits()
+
+    def _joint_waits(self) -> bool:
+        """Whether the first word must be seen whole, for the white space before it."""
+        last, first = self._before[-1], self._held[0]
+        if self._exact or self._fence is not None or last.isspace() or first.isspace():
+            return False
+        if (_wordy(last) and _wordy(first)) or len(self._held) > _HEAD:
+            return False
+        return not any(map(str.isspace, self._held))
 
     def _compare(self, reading: _Reading, mark: str) -> None:
         if reading.at >= 0:
@@ -252,8 +294,11 @@ class Seam:
 
     def _look_for_head(self, reading: _Reading) -> None:
         """Whether what is held so far is a preamble (then read on behind it) or may become one."""
-        text = "".join(self._held[reading.start :]).lstrip()
         here = len(self._held)
+        if here - reading.start > 4 * _HEAD:  # blanks
+            reading.head = False
+            return
+        text = "".join(self._held[reading.start :]).lstrip()
         if len(text) > _HEAD:
             reading.head = False
             return
@@ -261,7 +306,7 @@ class Seam:
         forms = [form for form in _PREAMBLES if form.startswith(plain)]
         fence = self._fence is not None and re.fullmatch(r"(`+|~+)([^`\n]*)(\n?)", text)
         reading.head = bool(forms or fence or "...".startswith(plain) or not text)
-        if not text or text[-1].isspace() and not (fence and fence[3]):
+        if not text or (text[-1].isspace() and not (fence and fence[3])):
             return
         if plain in ("...", "…"):
             self._readings.append(_Reading(here, ellipsis=True))
@@ -276,14 +321,14 @@ class Seam:
 
     # --- Deciding ---
 
-    def _decide(self, *, over: bool) -> str:
+    def _decide(self, *, over: bool = False, cut: bool = False) -> str:
         self._open = True
         held = "".join(self._held)
         self._held = []
         length, reading = max(
             ((self._overlap(one, held), one) for one in self._readings), key=lambda it: it[0]
         )
-        if over and any(self._unfinished(one) for one in self._readings):
+        if over and any(self._unfinished(one, cut) for one in self._readings):
             self.dropped = len(held)
             return ""
         if length:
@@ -291,9 +336,7 @@ class Seam:
         if self._is_another(held):
             self.restarted = self.diverged = True
             return self._apart() + held.lstrip()
-        start = max(
-            (one.start for one in self._readings if self._goes(one, held)), default=0
-        )
+        start = max((one.start for one in self._readings if self._goes(one, held)), default=0)
         self.dropped = start
         return held if self._exact else self._beside(held[start:])
 
@@ -311,64 +354,92 @@ class Seam:
     def _repeats(self, length: int, start: int, held: str) -> bool:
         """Whether the last `length` characters, found again from `start` on, are a repetition.
 
-        They begin with a word, and are not themselves a doubling ("ha ha"). Then, in this order:
-        - `LONG` letters and digits of some variety are one;
-        - so is all that came before, from three letters on;
+        They begin with a word, are no doubling themselves ("ha ha"), and are followed by white
+        space where they were before. Then, in this order:
+        - many letters and digits of some variety are one, see `_enough`;
+        - so is all that came before, from one letter on, or three after white space;
         - so are two letters behind a preamble or a reopened fence;
-        - so is a numbered item with its number, and the line of a fence that is just opening;
-        - with no white space at the cut, so is a word of three letters (four if it goes on: "reco"
-          "recognition"; three characters of CJK), because "thethe" is no word. In prose a mark may
-          follow it; in code it may not, since `f(f(` is meant;
-        - with white space there it could be meant ("very very", equal lines): from eight letters
-          on, or ten for a line.
+        - and what is shorter by the rules of `_short`.
         """
         piece = self._whole[-length:]
         whole = length == len(self._whole)
-        if not whole and not self._begins_word(self._place(length)):
+        first = self._place(length)
+        begin = start + len(held[start:]) - len(held[start:].lstrip())
+        end = self._behind(held, start, length)
+        if not whole and not self._begins_word(first):
             return False
-        letters, weight = _weigh(piece)
-        if letters == 0 and "```" not in piece and "~~~" not in piece:
+        if self._before[-1].isspace() and not _parted(piece[-1], held[end : end + 1]):
             return False
         if piece in (piece + piece)[1:-1]:
             return False
-        if weight >= (LONG_EXACT if self._exact else LONG) and len(set(piece)) >= _VARIETY:
+        letters, weight = _weigh(piece)
+        deliberate = start < begin  # white space of the continuation's own
+        spaced = deliberate or self._before[-1].isspace()
+        if weight >= self._enough(first, spaced, deliberate) and len(set(piece)) >= _VARIETY:
             return True
-        spaced = self._before[-1].isspace() or held[start : start + 1].isspace()
         if self._exact:
-            return whole and letters >= (12 if spaced else 3)
+            return whole and letters >= (12 if spaced else 1)
         if whole or start:
-            return letters >= (3 if whole else 2)
-        return self._short(length, letters, spaced, held)
+            return letters >= (1 if whole and not spaced else 3 if whole else 2)
+        if deliberate or self._before[first:].split() != held[begin:end].split():
+            return False
+        return self._short(first, piece, letters, held[end : end + 2])
 
-    def _short(self, length: int, letters: int, spaced: bool, held: str) -> bool:
-        piece = self._end[-length:]
-        first = self._place(length)
-        line = not self._before[self._before.rfind("\n", 0, first) + 1 : first].strip(" \t>")
+    def _enough(self, first: int, spaced: bool, deliberate: bool) -> int:
+        """How many letters and digits are a repetition wherever they are.
+
+        Fewer where nothing else can be meant: with no white space at the cut, or from the start of
+        a line or sentence on.
+        """
+        if self._exact or deliberate:
+            return LONG_SPACED
+        if spaced and not self._begins_line(first):
+            ahead = self._before[:first].rstrip()[-1:]
+            return LONG if ahead in ".!?。！？" else LONG_SPACED
+        return LONG
+
+    def _short(self, first: int, piece: str, letters: int, after: str) -> bool:
+        """Whether a short piece, without white space before it, is a repetition.
+
+        - A numbered item with its number is one, and the line of a fence that is just opening.
+        - With no white space at the cut, so is the beginning of a line: with a letter behind its
+          marker, or with six letters in more than a word.
+        - So is then a word of three letters before another, or of four ("recogni" "recognition"),
+          or three characters of CJK, because "thethe" is no word. In prose a mark may be its end;
+          in code not, since `f(f(` is meant.
+        - With white space before the cut it could be meant ("very very", equal lines): from eight
+          letters on, or ten for a line.
+        """
+        line = self._begins_line(first)
         if line and re.match(r"\d{1,9}[.)]\D", piece):
             return letters > 0
-        if line and not spaced and re.match(r"```|~~~", piece):
+        if self._before[-1].isspace():
+            ends = after.lstrip(" \r")[:1] in ("", "\n")
+            return letters >= (10 if line and ends else 8)
+        if line and re.match(r"```|~~~", piece):
             return True
-        end = self._behind(held, 0, length)
-        inside = _wordy(piece[-1]) and _wordy(held[end : end + 1])
-        if not spaced:
-            if _UNSPACED.match(piece[-1]):
-                return letters >= 6
-            if not _wordy(piece[-1]) and (self._in_code() or piece[-1] not in ".,;:!?"):
-                return False
-            return letters >= (4 if inside else 3)
-        if inside:
+        if line and re.match(r"(?:[-*+>|]|#{1,6})\s", self._before[first : first + 7]):
+            return letters > 0
+        if line and letters >= 6 and len(self._before[first:].split()) > 1:
+            return True
+        if _UNSPACED.match(piece[-1]):
+            return letters >= 6
+        if not _wordy(piece[-1]) and (self._in_code() or piece[-1] not in ".,;:!?"):
             return False
-        if line and held[end : end + 2].lstrip(" \r")[:1] in ("", "\n"):
-            return letters >= 10
-        return letters >= 8
+        return letters >= (4 if _wordy(after[:1]) or after[:1] in ("", "\n", "\r") else 3)
 
-    def _unfinished(self, reading: _Reading) -> bool:
+    def _unfinished(self, reading: _Reading, cut: bool) -> bool:
         """Whether the continuation ended within a repetition."""
-        if reading.anew and _weigh(self._whole[: reading.agreed])[1] >= LONG:
+        if (
+            reading.anew
+            and reading.agreed < len(self._whole)
+            and _weigh(self._whole[: reading.agreed])[1] >= LONG
+        ):
             self.restarted = True
             return True
         return (
-            reading.at >= 0
+            cut
+            and 0 <= reading.at < len(self._end) - len(reading.known)
             and _weigh(reading.known)[1] >= LONG
             and len(set(reading.known)) >= _VARIETY
             and self._begins_word(self._place(len(self._end) - reading.at))
@@ -400,12 +471,17 @@ class Seam:
         return self._places[length - 1] if length <= len(self._places) else 0
 
     def _begins_word(self, place: int) -> bool:
-        around = self._before[max(0, place - 1) : place + 1]
-        return (
-            place == 0
-            or not all(map(_wordy, around))
-            or (_UNSPACED.search(around) is not None and not _is_mark(around[1]))
-        )
+        if place == 0:
+            return True
+        ahead, first = self._before[place - 1], self._before[place]
+        if ahead.isspace():
+            return True
+        if _UNSPACED.match(ahead) or _UNSPACED.match(first):
+            return not _is_mark(first)
+        return _wordy(first) and not _wordy(ahead)
+
+    def _begins_line(self, place: int) -> bool:
+        return not self._before[self._before.rfind("\n", 0, place) + 1 : place].strip(" \t>")
 
     @staticmethod
     def _behind(held: str, start: int, length: int) -> int:
@@ -438,11 +514,8 @@ class Seam:
         A letter after a letter is in doubt: it stays as the model wrote it.
         """
         last, first = self._before[-1], rest[:1]
-        if self._fence is None and last in " \t" and first in (" ", "\t"):
-            line = self._before[self._before.rfind("\n") + 1 :]
-            return rest.lstrip(" \t") if line.strip() else rest
-        if self._before.endswith("\n\n") and self._fence is None:
-            return rest.lstrip("\n")
+        if self._fence is None and re.search(r"\S \Z", self._before) and re.match(r" \w", rest):
+            return rest[1:]
         if last.isspace() or not first or first.isspace():
             return rest
         return self._space(rest) + rest
@@ -454,19 +527,16 @@ class Seam:
             return "\n" if shut and shut[1].startswith(self._fence.mark) else ""
         if self._in_code():
             return ""
-        if re.match(r"#{1,6} \w", rest) and line[-1] != "#":
+        if re.match(r"#{1,6} ", rest) and line[-1] != "#":
             return "\n\n"
         old, new = _ITEM.match(line), _ITEM.match(rest)
         if old and new and old.groups() == new.groups() and line[-1] in ".!?:;)":
             return "\n"
-        if re.search(r"(?:[^\W\d_][.!?]|[.!?][\"”)*])\Z", line) and rest[0].isupper():
+        ended = re.search(r"(?:^|\s)[\"“(*]*[^\W\d_]+[.!?][\"”)*]*\Z", line)
+        if ended and rest[0].isupper() and re.match(r"[^\W\d_]+[ ,]", rest):
             return " "
         return ""
 
     def _apart(self) -> str:
         shut = f"\n{self._fence.mark}" if self._fence is not None else ""
         return f"{shut}\n\n"
-
-
-def _is_mark(mark: str) -> bool:
-    return unicodedata.category(mark).startswith("M")

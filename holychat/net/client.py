@@ -224,16 +224,17 @@ class Client:
         for delta in reader.rest():
             yield delta
         if not (reader.finished and watch.answered):
-            raise _incomplete(provider.name, reader, watch.answered)
+            raise _incomplete(provider.name, reader, watch)
         exchange: Exchange = response.extensions["exchange"]
         exchange.drain()
 
 
-def _incomplete(name: str, reader: wire.Reader, answered: bool) -> Failure:
+def _incomplete(name: str, reader: wire.Reader, watch: _Watch) -> Failure:
     """The Failure of a stream that ended without an error, and without an answer."""
     if reader.finished:
-        return Failure(Kind.EMPTY, f"{name} sent an empty answer")
-    if reader.noise and not answered:
+        what = "reasoning and no answer" if watch.thought else "an empty answer"
+        return Failure(Kind.EMPTY, f"{name} sent {what}")
+    if reader.noise and not (watch.answered or watch.thought):
         return wire.garbage(name, reader.noise)
     return Failure(Kind.CUT, f"{name} ended the stream without ending the answer")
 
@@ -245,7 +246,7 @@ class _Watch:
     Failure. A loop that was blocked (a full pipe, a suspended process) gets a fresh start: the
     time it slept is not the provider's silence. Nor is the time between `pause` and `resume`.
 
-    `answered` tells whether there was anything in the answer.
+    `answered` tells whether there was anything in the answer, `thought` in the reasoning.
     """
 
     def __init__(self, name: str, exchange: Exchange, first: float, gap: float) -> None:
@@ -258,11 +259,12 @@ class _Watch:
         self._last = self._loop.time()
         self._paused = 0.0
         self._handle = self._loop.call_at(self._last + first, self._look)
-        self.answered = False
+        self.answered = self.thought = False
 
     def saw(self, delta: Delta) -> None:
         if delta.text or delta.reasoning:
-            self.answered = True
+            self.answered = self.answered or bool(delta.text and not delta.text.isspace())
+            self.thought = self.thought or bool(delta.reasoning)
             self._token()
         if delta.finish is not None:
             self.answered = self.answered or delta.finish is not Finish.STOP

@@ -1,7 +1,7 @@
 """Text to the clipboard: a local program where there is one, else OSC 52 through the terminal.
 
-Owns the choice. OSC 52 works through SSH, and through tmux in its passthrough form (and where
-tmux has `set-clipboard on`).
+Owns the choice. OSC 52 works through SSH; tmux is asked by its own program, which needs none of
+its options; nobody answers an OSC 52, so it is only said to have been sent.
 """
 
 from __future__ import annotations
@@ -36,11 +36,16 @@ def copy(text: str, environ: Mapping[str, str]) -> str:
             pass  # a display that is gone: the terminal may still do it
     if not env.is_terminal(env.STDOUT):
         raise OSError("there is no clipboard program and no terminal")
-    code = b"\x1b]52;c;" + base64.b64encode(text.encode()) + b"\x07"
-    if environ.get("TMUX"):
-        code = b"\x1bPtmux;" + code.replace(b"\x1b", b"\x1b\x1b") + b"\x1b\\"
-    env.write(code)
-    return "through the terminal (OSC 52)"
+    env.write(_wrapped(b"\x1b]52;c;" + base64.b64encode(text.encode()) + b"\x07", environ))
+    return "through the terminal (OSC 52), where it allows that"
+
+
+def _wrapped(code: bytes, environ: Mapping[str, str]) -> bytes:
+    """GNU screen passes a sequence on in parts of 768 bytes at most, as device control strings."""
+    if environ.get("TMUX") or not environ.get("STY"):
+        return code
+    parts = (code[at : at + 760] for at in range(0, len(code), 760))
+    return b"".join(b"\x1bP" + part + b"\x1b\\" for part in parts)
 
 
 def _program(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -48,6 +53,8 @@ def _program(environ: Mapping[str, str]) -> tuple[str, ...]:
         return ("pbcopy",)
     if sys.platform == "win32":
         return ("clip",)
+    if environ.get("TMUX") and shutil.which("tmux"):
+        return ("tmux", "load-buffer", "-w", "-")  # its own buffer, and the terminal's around it
     if environ.get("SSH_CONNECTION"):
         return ()  # the clipboard of this machine is not the user's
     for command, needed in _PROGRAMS:

@@ -15,7 +15,6 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
@@ -37,6 +36,7 @@ from holychat.core.sanitize import visible
 from holychat.screen.code import Glance, Highlighter
 from holychat.screen.inline import inline
 from holychat.screen.theme import theme
+from holychat.screen.width import cells, fold, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -52,7 +52,7 @@ LEAST = 12  # columns that text gets at least, however deep it is nested
 GAP = "  "  # between the columns of a table
 TASKS = {"[ ] ": "☐ ", "[x] ": "☑ ", "[X] ": "☑ "}
 
-# Wrapping needs rich's console for tab sizes and justification only, never to print.
+# Rendering a text needs rich's console for its styles only, never to print.
 WRAPPER = Console(width=80, color_system=None, legacy_windows=False)
 
 
@@ -87,13 +87,13 @@ class _Table:
     wide: list[int] = field(default_factory=list)  # the widest cell of each column
     word: list[int] = field(default_factory=list)  # its longest word
 
-    def add(self, cells: list[Text]) -> None:
-        self.rows.append(cells)
-        self.wide = self.wide or [1] * len(cells)
-        self.word = self.word or [1] * len(cells)
-        for at, cell in enumerate(cells):
-            self.wide[at] = max(self.wide[at], cell.cell_len)
-            longest = max(map(cell_len, cell.plain.split()), default=1)
+    def add(self, row: list[Text]) -> None:
+        self.rows.append(row)
+        self.wide = self.wide or [1] * len(row)
+        self.word = self.word or [1] * len(row)
+        for at, cell in enumerate(row):
+            self.wide[at] = max(self.wide[at], cells(cell.plain))
+            longest = max(map(cells, cell.plain.split()), default=1)
             self.word[at] = max(self.word[at], longest)
 
 
@@ -244,7 +244,7 @@ class Drawer:
             if piece.fenced:
                 self._codes += 1
                 label = f"{piece.language} {self._codes}".strip()
-                yield from self._lines(piece.path, _folded(self._dimmed(label), room))
+                yield from self._lines(piece.path, fold(self._dimmed(label), room))
         if self._code is None:
             return
         if piece.last:
@@ -252,13 +252,13 @@ class Drawer:
         else:
             texts = self._code.feed(tuple(line.expandtabs(4) for line in piece.lines))
         for text in texts:
-            yield from self._lines(piece.path, _folded(text, room))
+            yield from self._lines(piece.path, fold(text, room))
 
     def html(self, piece: Html) -> Iterator[Line]:
         room = self._room(piece.path)
         for line in piece.lines:
             text = Text(line, self._theme["html"], end="")
-            yield from self._lines(piece.path, _folded(text, room))
+            yield from self._lines(piece.path, fold(text, room))
 
     def _dimmed(self, text: str) -> Text:
         return Text(text, self._theme["dim"], end="")
@@ -267,7 +267,7 @@ class Drawer:
         yield from self._lines(piece.path, [self._dimmed("─" * (self._room(piece.path) - 1))])
 
     def definition(self, piece: Definition) -> Iterator[Line]:
-        folded = _folded(self._dimmed(piece.text), self._room(piece.path))
+        folded = fold(self._dimmed(piece.text), self._room(piece.path))
         yield from self._lines(piece.path, folded)
 
     def row(self, piece: Row) -> Iterator[Line]:
@@ -288,9 +288,7 @@ class Drawer:
     # --- Wrapping and tables ----------------------------------------------------------------
 
     def _wrapped(self, text: Text, path: Path) -> list[Text]:
-        if not text:
-            return [Text(end="")]
-        return list(text.wrap(WRAPPER, self._room(path), overflow="fold", tab_size=4))
+        return wrap(text, self._room(path)) or [Text(end="")]
 
     def _tabled(self, table: _Table) -> Iterator[Line]:
         room = self._room(table.path)
@@ -299,10 +297,10 @@ class Drawer:
             yield from self._records(table)
             return
         widths = _widths(table, room - len(GAP) * (columns - 1))
-        for number, cells in enumerate(table.rows):
+        for number, row in enumerate(table.rows):
             wrapped = [
-                list(cell.wrap(WRAPPER, width, overflow="fold")) or [Text(end="")]
-                for cell, width in zip(cells, widths, strict=False)
+                wrap(cell, width) or [Text(end="")]
+                for cell, width in zip(row, widths, strict=False)
             ]
             for at in range(max(map(len, wrapped))):
                 text = Text(end="")
@@ -319,10 +317,10 @@ class Drawer:
     def _records(self, table: _Table) -> Iterator[Line]:
         """A table of more columns than the window has room for: a line a cell, with its head."""
         head = table.rows[0]
-        for number, cells in enumerate(table.rows[1:]):
+        for number, row in enumerate(table.rows[1:]):
             if number:
                 yield _stripped(self._prefix(table.path))
-            for name, cell in zip(head, cells, strict=False):
+            for name, cell in zip(head, row, strict=False):
                 text = Text.assemble(name, ": " if name else "", cell, end="")
                 yield from self._lines(table.path, self._wrapped(text, table.path))
 
@@ -360,15 +358,8 @@ def _stripped(line: Line) -> Line:
     return line
 
 
-def _folded(text: Text, width: int) -> list[Text]:
-    """Broken at the width, wherever that is: for what must not be changed by wrapping."""
-    if text.cell_len <= width:
-        return [text]
-    return list(text.wrap(WRAPPER, width, overflow="fold", no_wrap=False))
-
-
 def _aligned(cell: Text, width: int, align: str) -> Text:
-    space = max(0, width - cell.cell_len)
+    space = max(0, width - cells(cell.plain))
     left = {"left": 0, "right": space, "center": space // 2}[align]
     return Text.assemble(" " * left, cell, " " * (space - left), end="")
 

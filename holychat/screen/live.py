@@ -14,6 +14,7 @@ import time
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
+from holychat import env
 from holychat.core.blocks import Blocks
 from holychat.core.chat import Attempt, Delta, Done, Finish, Notice, Turn
 from holychat.core.sanitize import visible
@@ -49,10 +50,9 @@ class LiveWriter:
         self._reset("")
 
     def _reset(self, title: str) -> None:
-        clickable = os.environ.get("TERM") != "linux"
         self._panel = Panel(self._look, title)
         self._blocks = Blocks()
-        self._drawer = Drawer(80, self._panel.theme, clickable=clickable)
+        self._drawer = Drawer(80, self._panel.theme, clickable=env.clickable(os.environ))
         self._rows: Iterator[Line] = iter(())  # final rows that are still to be drawn
         self._pending = False  # the time of a frame was over before they were
         self._waiting: list[Piece] = []  # final pieces behind them
@@ -73,7 +73,8 @@ class LiveWriter:
 
     def show(self, event: Event) -> None:
         if isinstance(event, Attempt):
-            self._reset(f"{event.model} · {event.provider}")
+            names = dict.fromkeys((event.model, event.provider))  # one, where they are the same
+            self._reset(" · ".join(filter(None, names)))
             self._schedule()
         elif isinstance(event, Delta):
             self._add(event)
@@ -97,9 +98,10 @@ class LiveWriter:
         if delta.reasoning:
             self._thoughts.append(delta.reasoning)
             self._thought_size += len(delta.reasoning)
-            self._thought_for = self._heard - self._start
             self._changed = True
         if delta.text:
+            if not self._thought_for:
+                self._thought_for = self._heard - self._start
             if not self._buffer:
                 self._due = self._heard + LAG
             self._buffer += delta.text
@@ -113,7 +115,7 @@ class LiveWriter:
             return
         columns, lines = self._painter.size()
         tail = self._tail(columns, lines, time.monotonic()) if self._open else []
-        self._painter.frame([self._panel.note(f"· {text}", columns)], tail)
+        self._painter.frame(self._panel.notes(text, columns), tail)
 
     # --- Frames -----------------------------------------------------------------------------
 
@@ -242,9 +244,9 @@ class LiveWriter:
         warn = turn.finish is not Finish.STOP
         if self._begun:
             foot = [self._panel.foot(summary(turn), columns, warn=warn)]
-        elif turn.finish is Finish.INTERRUPTED:
-            foot = [self._panel.note(summary(turn), columns)]
-        foot += [self._panel.note(f"· {text}", columns) for text in self._notes]
+        elif turn.failure is None:
+            foot = self._panel.notes(summary(turn), columns)
+        foot += [row for text in self._notes for row in self._panel.notes(text, columns)]
         self._painter.frame(foot, [])
         self._painter.show_cursor()
         self._open = False

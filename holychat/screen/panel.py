@@ -13,8 +13,8 @@ from rich.segment import Segment
 from rich.text import Text
 
 from holychat.core.sanitize import one_line, visible
-from holychat.screen.draw import WRAPPER
 from holychat.screen.theme import theme
+from holychat.screen.width import cells, fit, wrap
 from holychat.screen.words import seconds
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Panel:
         if self._kind == "rules":
             return [self._rule(self._title, columns, self.theme["accent"])]
         if self._kind == "bar":
-            shown = one_line(self._title, max(1, columns - 3))
+            shown = fit(one_line(self._title, 300), max(1, columns - 3))
             return [[Segment("╭ ", self.theme["dim"]), Segment(shown, self.theme["accent"])]]
         return []
 
@@ -59,12 +59,17 @@ class Panel:
         if self._kind == "rules":
             return self._rule(said, columns, style, right=True)
         corner = "╰ " if self._kind == "bar" else ""
-        shown = one_line(said, max(1, columns - 1 - len(corner)))
+        shown = fit(one_line(said, 300), max(1, columns - 1 - len(corner)))
         return [Segment(corner, self.theme["dim"]), Segment(shown, style)]
 
     def note(self, text: str, columns: int) -> Line:
-        """A dim line that is not the answer's."""
-        return [Segment(one_line(text, max(1, columns - 1)), self.theme["dim"])]
+        """A dim line that is not the answer's, cut to the width."""
+        return [Segment(fit(one_line(text, 300), max(1, columns - 1)), self.theme["dim"])]
+
+    def notes(self, text: str, columns: int) -> list[Line]:
+        """The same in as many rows as it takes: no word of it is lost."""
+        said = Text(f"· {one_line(text, 2000)}", end="")
+        return [[Segment(row.plain, self.theme["dim"])] for row in wrap(said, max(4, columns - 1))]
 
     def waiting(self, doing: str, waited: float, columns: int) -> Line:
         """A spinner and the time."""
@@ -80,7 +85,7 @@ class Panel:
             if len(end) > width * (room + 2):
                 break
         text = Text(visible(end).strip(), end="")
-        lines = text.wrap(WRAPPER, width, overflow="fold")[-max(1, room) :]
+        lines = wrap(text, width)[-max(1, room) :]
         dim = self.theme["dim"]
         return [self.row([Segment(line.plain.rstrip(), dim)]) for line in lines]
 
@@ -92,9 +97,8 @@ class Panel:
     def _rule(self, label: str, columns: int, style: Style, *, right: bool = False) -> Line:
         """A horizontal rule with a label near one end."""
         room = max(1, columns - 1)
-        text = Text(f" {one_line(label, max(1, room - 4))} " if label else "", end="")
-        text.truncate(max(1, room - 2))
-        line = Segment("─" * max(1, room - 1 - text.cell_len), self.theme["dim"])
+        text = f" {fit(one_line(label, 300), max(1, room - 4))} " if label and room > 4 else ""
+        line = Segment("─" * max(1, room - 1 - cells(text)), self.theme["dim"])
         end = Segment("─", self.theme["dim"])
-        words = Segment(text.plain, style)
+        words = Segment(text, style)
         return [line, words, end] if right else [end, words, line]

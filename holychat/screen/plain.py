@@ -49,6 +49,8 @@ class PlainWriter:
         self._at_line_start = text.endswith("\n")
 
     def _think(self, text: str) -> None:
+        if self._look.terminal and not (self._thinking or self._at_line_start):
+            self._write("\n")  # it would go on in the line of the answer
         try:
             env.write(visible(text).encode("utf-8", "replace"), env.STDERR)
         except (env.ReaderLeft, env.OutputFailed):

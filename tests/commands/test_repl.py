@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
-from tests.provider import Cut, Gate, Provider, Wait, answer, chunk, error, on_loop
+from tests.provider import Cut, Gate, Hang, Provider, Wait, answer, chunk, error, on_loop
 from tests.terminal import Terminal
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -645,3 +647,532 @@ async def test_keys_do_not_show_in_the_panel_of_ask(tmp_path: Path) -> None:
         assert "typed" not in term.text()
         assert term.text().count("deepseek-chat · holysheep") == 1
         assert "Before after." in term.text()
+
+
+# --- The last answer again: /last, /raw, /code, /copy ----------------------------------------
+
+BLOCKS = """\
+Two files:
+
+```make
+all: x
+\tcc -o x x.c
+```
+
+1. first
+
+   ```python
+   def f():
+       return 1
+   ```
+
+2. second
+
+       indented = True
+
+   > ```
+   > quoted
+   > ```
+
+~~~sh
+echo last
+~~~
+"""
+CODE = ("all: x\n\tcc -o x x.c\n", "def f():\n    return 1\n", "quoted\n", "echo last\n")
+
+
+async def enter(term: Terminal, line: str) -> list[str]:
+    """Type a line, wait for the prompt behind what it does, and give what it said."""
+    start = len(term.raw)
+    term.type(f"{line}\r")
+    # One that reads turns bracketed pastes on; so does what keeps the keys until then.
+    await term.until_raw(rb"(?s)(\x1b\[\?2004l.*\x1b\[\?2004h.*){2}", since=start)
+    await term.quiet(0.15)
+    return said(term, line)
+
+
+def said(term: Terminal, line: str) -> list[str]:
+    """The rows between the last such prompt and the empty one below."""
+    rows = term.rows()
+    first = max(at for at, row in enumerate(rows) if row == f"{PROMPT} {line}") + 1
+    last = next(at for at, row in enumerate(rows) if at >= first and row == PROMPT)
+    found = rows[first:last]
+    while found and not found[-1]:
+        found.pop()
+    return found
+
+
+def program(path: Path, script: str) -> str:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@on_loop
+async def test_last_opens_the_pager_and_gives_the_terminal_back(tmp_path: Path) -> None:
+    pager = program(
+        tmp_path / "pager",
+        f"""cat > {tmp_path}/seen
+        trap 'echo interrupted' INT
+        echo paging
+        while ! read -r line < /dev/tty; do :; done
+        echo "closed by $line" """,
+    )
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server, PAGER=pager)) as term,
+    ):
+        await term.until(PROMPT)
+        assert "there is no answer yet" in "\n".join(await enter(term, "/last"))
+        server.script(chunk(reasoning="One\nthought"), *answer("A **bold** word.\n\n- one\n- two"))
+        await enter(term, "q")
+        term.type("/last\r")
+        await term.until("paging")
+        term.type("\x03")  # the pager's, and nobody else's
+        await term.until("interrupted")
+        await term.quiet()
+        term.type("me\r")
+        await term.until("closed by me")
+        await term.quiet()
+        text = (tmp_path / "seen").read_text()
+        assert "\x1b[1mbold" in text
+        assert "• " in text
+        assert re.search("One.*thought.*A .*bold.*word", text, re.DOTALL)
+        server.script(*answer("Still here."))
+        term.paste("and\nnow")
+        term.type("?\r")
+        await term.until("Still here")
+        await term.until(PROMPT, times=5)
+        assert server.requests[-1].json["messages"][-1]["content"] == "and\nnow?"
+        term.type("\x04")
+        assert await term.end() == 0
+
+
+@pytest.mark.skipif(not shutil.which("less"), reason="there is no less")
+@on_loop
+async def test_last_in_less(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server, PAGER="less")) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(*answer("\n\n".join(f"line-{number}" for number in range(60))))
+        await enter(term, "q")
+        term.type("/last\r")
+        await term.until("line-10\n", times=2)
+        await term.quiet()
+        assert "line-59" not in "\n".join(term.screen.display)
+        term.type("\x03")
+        await term.quiet()
+        term.type("G")
+        await term.until("line-59", times=2)
+        await term.quiet()
+        term.type("q")
+        await term.quiet()
+        assert await enter(term, "/tokens")
+
+
+@on_loop
+async def test_last_with_cat_for_a_pager_is_printed(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server, PAGER="cat")) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(*answer("A **bold** word.\n\n- one"))
+        await enter(term, "q")
+        assert await enter(term, "/last") == ["A bold word.", "", " • one"]
+
+
+@on_loop
+async def test_raw_and_code_print_the_source(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, columns=80, lines=60, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(*answer("Some **words** \x1b[31m and\n\n| a |\n|---|\n| 1 |\n"))
+        await enter(term, "q")
+        source = ["Some **words** ␛[31m and", "", "| a |", "|---|", "| 1 |"]
+        assert await enter(term, "/raw") == source
+        assert await enter(term, "/code") == ["  (no code blocks)"]
+        assert "the answer has no code blocks" in (await enter(term, "/code 1"))[0]
+
+        server.script(*answer(BLOCKS))
+        await enter(term, "q2")
+        listed = [row.split() for row in await enter(term, "/code")]
+        assert [row[:2] for row in listed] == [
+            ["1", "make"],
+            ["2", "python"],
+            ["3", "quoted"],  # it says no language
+            ["4", "sh"],
+        ]
+        start = len(term.raw)
+        await enter(term, "/code 1")
+        assert b"all: x\r\n\tcc -o x x.c\r\n" in term.raw[start:]
+        assert await enter(term, "/code 2") == ["def f():", "    return 1"]
+        assert await enter(term, "/code 4") == ["echo last"]
+        for wrong in ("0", "5", "-1", "x"):
+            rows = await enter(term, f"/code {wrong}")
+            assert rows == [f"· the answer has 4 code blocks, and {wrong} is none of them"]
+        await enter(term, "/raw")
+        assert "~~~sh" in term.text()
+
+
+@on_loop
+async def test_code_saves_a_block_in_a_new_file_only(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, columns=100, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(*answer(BLOCKS))
+        await enter(term, "q")
+        assert await enter(term, "/code 1 Makefile") == ["· wrote 2 lines to Makefile"]
+        assert (tmp_path / "Makefile").read_bytes() == CODE[0].encode()
+        assert await enter(term, "/code 3 ~/with blanks.txt") == [
+            "· wrote 1 line to ~/with blanks.txt"
+        ]
+        assert (tmp_path / "with blanks.txt").read_bytes() == CODE[2].encode()
+        assert await enter(term, "/code 2 Makefile") == [
+            "· Makefile is there already",
+            "· Nothing was written.",
+        ]
+        assert (tmp_path / "Makefile").read_bytes() == CODE[0].encode()
+        for place in ("nowhere/f.py", "/proc/f.py", "/code/"):
+            rows = await enter(term, f"/code 2 {place}")
+            assert len(rows) == 1
+            assert rows[0].startswith(f"· {place} cannot be written: ")
+        # A link that leads nowhere is something that is there, too.
+        (tmp_path / "link").symlink_to(tmp_path / "target")
+        assert "there already" in (await enter(term, "/code 2 link"))[0]
+        assert not (tmp_path / "target").exists()
+
+
+@on_loop
+async def test_copy_counts_blocks_as_the_screen_does(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, columns=80, lines=50, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(*answer(BLOCKS))
+        rows = await enter(term, "q")
+        labels = ("make 1", "python 2", "3", "sh 4")
+        shown = [row.strip(" ▌") for row in rows]
+        assert [row for row in shown if row in labels] == list(labels)
+        # Below its number stands the block that it names; the indented one has none.
+        for number, code in enumerate(CODE, 1):
+            first = shown.index(labels[number - 1]) + 1
+            assert shown[first] == code.split("\n")[0]
+            start = len(term.raw)
+            assert f"copied code block {number} " in (await enter(term, f"/copy {number}"))[0]
+            copied = re.search(rb"\x1b\]52;c;([^\x07]*)\x07", term.raw[start:])
+            assert copied is not None
+            assert base64.b64decode(copied[1]).decode() == code
+        assert shown[shown.index("indented = True") - 1] == ""
+        assert "5 is none of them" in (await enter(term, "/copy 5"))[0]
+        start = len(term.raw)
+        assert "copied the answer" in (await enter(term, "/copy"))[0]
+        copied = re.search(rb"\x1b\]52;c;([^\x07]*)\x07", term.raw[start:])
+        assert copied is not None
+        assert base64.b64decode(copied[1]).decode() == BLOCKS
+
+
+# --- Looks: /theme, panels, reasoning, windows, poor terminals -------------------------------
+
+SPINNER = "[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]"
+CYAN, MAGENTA = rb"\x1b\[[0-9;]*36m", rb"\x1b\[[0-9;]*35m"
+SHORT = "A **word** and `code`:\n\n- one\n- two\n\n```python\nx = 1\n```"
+
+
+def foreground(term: Terminal, text: str) -> str:
+    """The colour of the last such text on the screen."""
+    for y in reversed(range(term.lines)):
+        at = term.screen.display[y].find(text)
+        if at >= 0:
+            return str(term.screen.buffer[y][at].fg)
+    raise AssertionError(f"no {text!r} in:\n{term.text()}")
+
+
+@on_loop
+async def test_theme_lists_and_switches(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        assert await enter(term, "/theme") == ["› calm", "  warm"]
+        server.script(*answer("One."))
+        await enter(term, "q1")
+        assert foreground(term, "deepseek-chat · ") == "cyan"
+        assert not re.search(MAGENTA, term.raw)
+        start = len(term.raw)
+        rows = await enter(term, "/theme warm")
+        assert rows == ["· theme warm; holychat config set ui.theme warm keeps it"]
+        server.script(*answer("Two."))
+        await enter(term, "q2")
+        assert foreground(term, "deepseek-chat · ") == "magenta"
+        assert foreground(term, "deepseek-chat on ") == "magenta"  # the toolbar
+        changed = re.search(MAGENTA, term.raw[start:])
+        assert changed is not None
+        assert not re.search(CYAN, term.raw[start + changed.end() :])
+        rows = await enter(term, "/theme loud")
+        assert rows == ["· there is no theme loud", "· There are: calm, warm."]
+        assert await enter(term, "/theme") == ["  calm", "› warm"]
+
+
+@on_loop
+async def test_the_theme_of_the_settings(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server, HOLYCHAT_THEME="warm")) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(*answer("One."))
+        await enter(term, "q")
+        assert re.search(MAGENTA, term.raw)
+        assert not re.search(CYAN, term.raw)
+    async with Terminal(home=tmp_path, environ={"HOLYCHAT_THEME": "loud"}) as term:
+        assert await term.end() == 3
+        assert "must be one of calm, warm" in term.text()
+
+
+@pytest.mark.parametrize("panel", ["rules", "bar", "none"])
+@on_loop
+async def test_the_kinds_of_panels(tmp_path: Path, panel: str) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, lines=24, environ=to(server, HOLYCHAT_PANEL=panel)) as term,
+    ):
+        await term.until(PROMPT)
+        gate = Gate()
+        server.script(chunk(reasoning="First I think.\n\nThen I know."), gate, *answer(SHORT))
+        term.type("q\r")
+        await term.until("Then I know")
+        await term.quiet(0.05)
+        golden(f"panel-{panel}-thinking", [re.sub(SPINNER, "⠋", row) for row in term.shown()])
+        gate.open()
+        await term.until("tok/s|first")
+        await term.until(PROMPT, times=2)
+        await term.quiet()
+        golden(f"panel-{panel}", term.shown())
+
+
+@on_loop
+async def test_reasoning_is_dim_and_folds_to_one_line(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        gate = Gate()
+        thoughts = " ".join(f"thought-{number}" for number in range(200))
+        server.script(chunk(reasoning=thoughts), gate, *answer("So it is."))
+        term.type("q\r")
+        await term.until("thought-199")
+        assert foreground(term, "thought-199") == "brightblack"
+        assert "thought-0 " not in term.text()  # a few rows of it are shown, the last ones
+        assert re.search("thinking [0-9.]+ s", term.text())
+        gate.open()
+        await term.until("So it is")
+        await term.quiet()
+        assert "thought-" not in term.text()
+        assert re.search(r"· thought for [0-9.]+ s \(2,\d\d\d characters\)", term.text())
+        assert foreground(term, "So it is") == "default"
+
+
+@on_loop
+async def test_hidden_reasoning_is_not_painted_at_all(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server, HOLYCHAT_REASONING="hide")) as term,
+    ):
+        await term.until(PROMPT)
+        gate = Gate()
+        server.script(chunk(reasoning="A secret."), gate, *answer("So it is."))
+        term.type("q\r")
+        await term.until("thinking")  # the time is told all the same
+        gate.open()
+        await term.until("So it is")
+        await term.until(PROMPT, times=2)
+        assert b"secret" not in term.raw
+        assert "thought for" not in term.text()
+
+
+@on_loop
+async def test_reasoning_between_the_words_leaves_no_trace(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        gates = Gate(), Gate()
+        server.script(
+            chunk("Before and "),
+            gates[0],
+            chunk(reasoning="A thought\nof rows."),
+            gates[1],
+            *answer("behind."),
+        )
+        term.type("q\r")
+        await term.until("Before and")
+        gates[0].open()
+        await term.until("A thought\nof rows")
+        assert foreground(term, "of rows") == "brightblack"
+        await term.until("thinking ·")
+        gates[1].open()
+        await term.until("Before and behind")
+        await term.until(PROMPT, times=2)
+        await term.quiet()
+        assert "thought" not in term.text()
+        assert "of rows" not in term.text()
+        assert said(term, "q")[1] == "Before and behind."
+
+
+@on_loop
+async def test_the_foot_says_in_a_warning_why_an_answer_is_not_whole(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(chunk("Half an ans"), Cut())
+        await enter(term, "q1")
+        assert re.search("─ cut off: what came is kept · .* ─$", term.text(), re.MULTILINE)
+        assert foreground(term, "cut off") == "brown"  # as the emulator calls yellow
+        server.script(chunk("Half an ans"), Hang())
+        term.type("q2\r")
+        await term.until("Half an ans", times=2)
+        term.type("\x03")
+        await term.until("─ stopped ·")
+        assert foreground(term, "stopped ·") == "brown"
+        await term.until(PROMPT, times=3)
+        server.script(*answer("As much as", finish="length"))
+        await enter(term, "q3")
+        assert re.search("─ stopped at the token limit · ", term.text())
+
+
+@on_loop
+async def test_the_spinner_leaves_no_trace(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        gate = Gate()
+        server.script(gate, *answer("Here."))
+        term.type("q1\r")
+        await term.until("waiting 0.3 s")
+        gate.open()
+        await term.until("Here")
+        await term.until(PROMPT, times=2)
+        server.script(Hang())
+        term.type("q2\r")
+        await term.until("waiting 0.3 s")
+        term.type("\x03")
+        await term.until("stopped")
+        await term.until(PROMPT, times=3)
+        await term.quiet()
+        assert not re.search(f"{SPINNER}|waiting", term.text())
+        assert len(re.findall("deepseek-chat · holysheep", term.text())) == 1
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(20, 24), (80, 5), (20, 5), (80, 3)])
+@on_loop
+async def test_a_narrow_or_a_low_window_shows_everything_once(
+    tmp_path: Path, columns: int, lines: int
+) -> None:
+    words = [f"w{number:03}" for number in range(120)]
+    text = " ".join(words[:80]) + "\n\n- " + "\n- ".join(words[80:])
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, columns=columns, lines=lines, environ=to(server)) as term,
+    ):
+        await term.until(PROMPT)
+        gate = Gate()
+        parts = [part for word in answer(text) for part in (word, Wait(0.008))]
+        server.script(chunk(reasoning="A thought " * 40), gate, *parts)
+        term.type("q\r")
+        await term.until("thinking|A thought")
+        gate.open()
+        await term.until(r"first|in · ")
+        await term.quiet()
+        assert re.findall(r"w\d{3}", term.text()) == words
+        assert all(len(row) <= columns for row in term.rows())
+        assert "A thought" not in term.text()
+        assert term.text().count("─ deepseek") == 1
+
+
+@on_loop
+async def test_a_dumb_terminal_gets_neither_colours_nor_movements(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server, TERM="dumb", PAGER="cat")) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(chunk(reasoning="Hm."), *answer(SHORT))
+        term.type("q\r")
+        await term.until("x = 1\n```")
+        await term.quiet()
+        for line in ("/last", "/raw", "/code 1", "/theme warm", "/nothing"):
+            term.type(f"{line}\r")
+            await term.quiet()
+        assert "there is no /nothing" in term.text()
+        term.type("quit\r")
+        assert await term.end() == 0
+        # Pastes and the cursor's looks: see the next test.
+        assert b"\x1b" not in re.sub(rb"\x1b\[\?(2004[hl]|12l|25h)", b"", term.raw)
+
+
+@on_loop
+async def test_a_dumb_terminal_gets_no_escape_sequence_at_all(tmp_path: Path) -> None:
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, environ=to(server, TERM="dumb")) as term,
+    ):
+        await term.until(PROMPT)
+        server.script(*answer("One."))
+        term.type("q\r")
+        await term.until("One")
+        await term.quiet()
+        term.type("quit\r")
+        assert await term.end() == 0
+        assert b"\x1b" not in term.raw
+
+
+@on_loop
+async def test_the_linux_console_shows_where_links_lead(tmp_path: Path) -> None:
+    text = "See [the page](https://a.example/page) and ![a cat](https://a.example/cat.png)."
+    for name, clickable in (("linux", False), ("xterm-256color", True)):
+        async with (
+            Provider() as server,
+            Terminal(home=tmp_path, columns=120, environ=to(server, TERM=name)) as term,
+        ):
+            await term.until(PROMPT)
+            server.script(*answer(text))
+            await enter(term, "q")
+            assert ("the page (https://a.example/page)" in term.text()) is not clickable
+            assert ("a cat (https://a.example/cat.png)" in term.text()) is not clickable
+            assert (b"\x1b]8;" in term.raw) is clickable
+
+
+@on_loop
+async def test_without_colours_the_text_is_the_same(tmp_path: Path) -> None:
+    shown: list[list[str]] = []
+    for environ in ({}, {"NO_COLOR": "1"}):
+        async with (
+            Provider() as server,
+            Terminal(home=tmp_path, lines=40, environ=to(server, **environ)) as term,
+        ):
+            await term.until(PROMPT)
+            server.script(chunk(reasoning="Hm."), *answer(BLOCKS + SHORT))
+            await enter(term, "q")
+            await enter(term, "/theme")
+            await enter(term, "/nothing")
+            shown.append(term.shown())
+            codes = re.findall(rb"\x1b\[([0-9;]*)m", term.raw)
+            values = {int(value or 0) for code in codes for value in code.split(b";")} - {39, 49}
+            coloured = any(30 <= value <= 49 or value >= 90 for value in values)
+            assert coloured is not bool(environ)
+    assert shown[0] == shown[1]

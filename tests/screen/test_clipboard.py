@@ -33,10 +33,19 @@ def test_without_a_program_the_terminal_is_asked() -> None:
     assert _on_a_terminal({}) == CODE
 
 
-def test_through_tmux() -> None:
-    assert _on_a_terminal({"TMUX": "x"}) == b"\x1bPtmux;" + CODE.replace(b"\x1b", b"\x1b\x1b") + (
-        b"\x1b\\"
-    )
+def test_tmux_is_asked_by_its_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "tmux"
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\ncat > {tmp_path}/clip\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    if sys.platform == "linux":
+        assert clipboard.copy(TEXT, {"TMUX": "x", "SSH_CONNECTION": "x"}) == "with tmux"
+        assert (tmp_path / "asked").read_text() == "load-buffer -w -\n"
+        assert (tmp_path / "clip").read_text() == TEXT
+
+
+def test_screen_gets_it_in_parts_that_it_passes_on() -> None:
+    assert _on_a_terminal({"STY": "x"}) == b"\x1bP" + CODE + b"\x1b\\"
 
 
 def test_over_ssh_the_other_machines_clipboard_is_left_alone() -> None:

@@ -190,6 +190,8 @@ class Typing:
     @staticmethod
     def _bracketed(*, on: bool) -> None:
         """Pastes come as one key, so that their lines do not send themselves."""
+        if not env.can_move_cursor(os.environ):
+            return
         try:
             env.write(b"\x1b[?2004h" if on else b"\x1b[?2004l")
         except (env.ReaderLeft, env.OutputFailed):

@@ -18,6 +18,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.output.color_depth import ColorDepth
+from prompt_toolkit.output.plain_text import PlainTextOutput
 from prompt_toolkit.styles import Style
 
 from holychat import env
@@ -142,18 +143,21 @@ class Repl:
 
     def note(self, text: str) -> None:
         """Dim lines about what was done, or what to do; wrapped, so that no word of it is lost."""
+        self._tell(text, "\x1b[90m")
+
+    def complain(self, what: str, hint: str = "") -> None:
+        """An error: what happened, and what to do."""
+        self._tell(what, "\x1b[31m")
+        if hint:
+            self.note(hint)
+
+    def _tell(self, text: str, color: str) -> None:
         from textwrap import wrap
 
         words = f"· {one_line(text, 2000)}"
         for line in wrap(words, max(20, env.width() - 1), subsequent_indent="  ") or [words]:
-            env.write((f"\x1b[90m{line}\x1b[39m\n" if self._color else f"{line}\n").encode())
-
-    def complain(self, what: str, hint: str = "") -> None:
-        """An error: what happened, and what to do."""
-        red, off = ("\x1b[31m", "\x1b[39m") if self._color else ("", "")
-        env.write(f"{red}· {one_line(what, 500)}{off}\n".encode())
-        if hint:
-            self.note(hint)
+            shown = f"{color}{line}\x1b[39m" if self._color else line
+            env.write(f"{shown}\n".encode("utf-8", "replace"))
 
     def page(self, *sources: str) -> None:
         """Documents, drawn as answers are, in the user's pager."""
@@ -393,6 +397,8 @@ class Repl:
             tempfile_suffix=".md",
             search_ignore_case=True,
             erase_when_done=False,
+            # prompt_toolkit shows the cursor at the start, also where that is litter.
+            output=None if env.can_move_cursor(os.environ) else PlainTextOutput(sys.stdout),
         )
         prompt.default_buffer.on_text_changed += self._typed
         return prompt

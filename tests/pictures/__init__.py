@@ -1,0 +1,1 @@
+"""Pictures of the real screen, for the README: `python -m tests.pictures`. Not tests."""
