@@ -421,4 +421,4 @@ def _blurred(row: str) -> str:
     if re.search(r"first \d|waiting|thinking|thought for", row):
         row = re.sub(r"─{2,}", "──", row)
         row = re.sub(r"≈?\d[\d,.]*", "#", row).replace(" · # tok/s", "")
-    return re.sub(r"≈?\d[\d,]* tok$", "# tok", row)
+    return re.sub(r"≈?\d[\d,]* tok(?=$|   )", "# tok", row)

@@ -85,8 +85,10 @@ async def _ask(settings: Settings, wish: Wish, prompt: str) -> Exit:
     ends = _watch()
     _suspendable(out, painted=form(wish) == "live")
     try:
-        provider, model = await session.choose(wish.model, wish.provider)
-        chat = session.chat(provider, model)
+        if wish.session or wish.again:
+            chat = await session.resumed(wish.session, wish.model, wish.provider)
+        else:
+            chat = session.chat(*await session.choose(wish.model, wish.provider))
         chat.params.update(wish.params)
         chat.stream = wish.stream
         async with aclosing(chat.send(prompt)) as events:

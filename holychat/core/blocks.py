@@ -12,7 +12,12 @@ Where a stream asks for another rule than CommonMark, the text still decides:
   is open (or, from `FORCED` on, at any blank), and such a long one becomes neither a setext
   heading nor the head of a table;
 - a link reference definition stays visible as a line of its own, and a reference to it stays as it
-  was written: the definition may come long after the rows that would have to change.
+  was written: the definition may come long after the rows that would have to change; one that goes
+  over several lines is a paragraph;
+- math is no Markdown: between `$$` and `$$`, `\\[` and `\\]`, `\\begin{x}` and `\\end{x}` the lines
+  stay as they are, until a blank one at the latest, and `math_end` is the same for math in a line;
+- `[^name]:` begins a footnote, a container like a list's item: what is indented by 4 belongs to it;
+- a byte order mark before the first character is no text.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from typing import NamedTuple
 CUT = 400  # characters of a paragraph from which on it may be cut, a few rows
 FORCED = 2000  # from which on it is cut at any blank, and at twice as many anywhere
 LONG = 4000  # characters of a line that are taken before its end has come; of plain text, CUT
+NOTE = 4  # columns that what belongs to a footnote is indented by
 
 
 class Quote(NamedTuple):
@@ -33,13 +39,20 @@ class Quote(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A list item: `number` is None for a bullet; `list` is the key of the list it is in."""
+    """A list item: `number` is None for a bullet; `list` is the key of the list it is in.
+
+    Or a footnote: its marker is `[^name]:`, and the notes next to each other are a list.
+    """
 
     key: int
     list: int
     number: int | None
     indent: int  # columns that its content is indented by, seen from its parent
     marker: str  # the character that makes items neighbours of one list: - + * . )
+
+    @property
+    def note(self) -> bool:
+        return self.marker[0] == "["
 
 
 Container = Quote | Item
@@ -73,15 +86,25 @@ class Code(Piece):
     """Whole lines of a code block as they were written, tabs too, without their indentation.
 
     `lines` of the last piece are blank ones, if any: they belong to the code and are not shown.
+    `glued`: the first line is the rest of the one before; `more`: the last one may have a rest.
     """
 
     language: str = ""
     lines: tuple[str, ...] = ()
     fenced: bool = True
+    glued: bool = False
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Html(Piece):
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Math(Piece):
+    """Lines of math with what stands around it, as they were written."""
+
     lines: tuple[str, ...] = ()
 
 
@@ -92,7 +115,7 @@ class Rule(Piece):
 
 @dataclass(frozen=True, slots=True)
 class Definition(Piece):
-    """A link's or footnote's definition, as it was written."""
+    """A link's definition, as it was written."""
 
     text: str = ""
 
@@ -114,7 +137,15 @@ _ORDERED = re.compile(r"(\d{1,9})([.)])(?: |$)")
 _BREAK = re.compile(r"(?:(?:\* *){3,}|(?:- *){3,}|(?:_ *){3,})$")
 _SETEXT = re.compile(r"(=+|-+) *$")
 _DELIMITER = re.compile(r"\|?(?: *:?-+:? *\|)+(?: *:?-+:? *)?$|\|? *:?-+:? *\|?$")
-_DEFINITION = re.compile(r"\[(?!\s*\])(?:[^\[\]\\]|\\.)+\]: *\S")
+# [label]: destination "title", and nothing else (CommonMark 4.7)
+_DEFINITION = re.compile(
+    r"\[(?!\^|\s*\])(?:[^\[\]\\]|\\.){1,999}\]: *"
+    r"(?:<(?:[^<>\\]|\\.)*>|(?!<)\S+)"
+    r"""(?: +(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\((?:[^()\\]|\\.)*\)))?$"""
+)
+_NOTE = re.compile(r"(\[\^[^\s\[\]]{1,99}\]:)(?= |$)")
+# What has to be whole before it is drawn, also in containers: a heading, math.
+_WHOLE = re.compile(r"(?:[ >]|[-+*] |\d{1,9}[.)] )*(?:#|\$\$|\\[\[b])")
 
 _TAGS = (
     "address|article|aside|base|basefont|blockquote|body|caption|center|col|colgroup|dd|details|"
@@ -169,6 +200,68 @@ def _alignment(cell: str) -> str:
     return "center" if left and right else "right" if right else "left"
 
 
+# --- Math ---------------------------------------------------------------------------------------
+
+MATH = 2000  # characters that math in a line has at most; between single dollars, CUT
+
+_MATH_BLOCK = re.compile(r"\$\$|\\\[|\\begin\{([a-zA-Z]+\*?)\}")
+_BEGIN = re.compile(r"\\begin\{([a-zA-Z]+\*?)\}")
+_DOLLAR = re.compile(r"\$(?!\s)(?:[^$\\]++|\\.)++(?<!\s)\$(?!\d)", re.DOTALL)
+_DOLLARS = re.compile(r"\$\$(?:[^$\\]++|\\.|\$(?!\$))++\$\$", re.DOTALL)
+_ROUND = re.compile(r"\\\((?:[^\\]++|\\[^)])*+\\\)", re.DOTALL)
+_SQUARE = re.compile(r"\\\[(?:[^\\]++|\\[^\]])*+\\\]", re.DOTALL)
+_WORDY = re.compile(r"[^\W_]")
+
+
+def math_end(text: str, at: int) -> int:
+    """Where the math that begins at `at` ends; 0 where none does. In it, markup is none.
+
+    `$...$` by pandoc's rule: no blank inside next to the dollars, no digit behind the last one.
+    What has neither letter nor digit is no math but escapes.
+    """
+    two = text[at : at + 2]
+    if two == "$$":
+        found = _closed(_DOLLARS, text, at, "$$")
+    elif two[:1] == "$":
+        found = _DOLLAR.match(text, at, at + CUT)
+        if found and text[found.end() : found.end() + 1].isdigit():  # where the look ended
+            found = None
+    elif two == "\\(":
+        found = _closed(_ROUND, text, at, "\\)")
+    elif two == "\\[":
+        found = _closed(_SQUARE, text, at, "\\]")
+    elif two == "\\b" and (begin := _BEGIN.match(text, at, at + 40)):
+        closer = f"\\end{{{begin[1]}}}"
+        end = text.find(closer, at, at + MATH)
+        return end + len(closer) if end > 0 else 0
+    else:
+        return 0
+    return found.end() if found and _WORDY.search(found.group()) else 0
+
+
+def _closed(pattern: re.Pattern[str], text: str, at: int, closer: str) -> re.Match[str] | None:
+    if text.find(closer, at + 2, at + MATH) < 0:  # many openers without one must stay cheap
+        return None
+    return pattern.match(text, at, at + MATH)
+
+
+def _math_closer(words: str) -> str:
+    """What ends the block of math that begins here; empty where none does, or where it ends too."""
+    found = _MATH_BLOCK.match(words)
+    if found is None:
+        return ""
+    closer = {"$$": "$$", "\\[": "\\]"}.get(found[0]) or f"\\end{{{found[1]}}}"
+    return "" if closer in words[found.end() :] else closer
+
+
+def _math_interrupts(words: str, held: list[str]) -> bool:
+    """Whether the line begins math in an open paragraph: it stands alone, and none is open."""
+    if words.strip() not in ("$$", "\\[") and not words.startswith("\\begin{"):
+        return False
+    text = "\n".join(held)
+    return text.count("$$") % 2 == 0 and text.count("\\[") <= text.count("\\]")
+
+
 # --- The parser ---------------------------------------------------------------------------------
 
 
@@ -176,7 +269,7 @@ def _alignment(cell: str) -> str:
 class _Leaf:
     """The open leaf. `held` is what of it is not final yet; `begun` that a piece of it is out."""
 
-    kind: str  # paragraph, fence, indented, html, table
+    kind: str  # paragraph, fence, indented, html, math, table
     path: Path
     held: list[str] = field(default_factory=list)
     begun: bool = False
@@ -186,6 +279,8 @@ class _Leaf:
     fence: str = ""
     indent: int = 0
     end: re.Pattern[str] | None = None
+    closer: str = ""
+    glued: bool = False  # the first line held is the rest of one
     align: tuple[str, ...] = ()
 
 
@@ -197,9 +292,11 @@ class Blocks:
 
     __slots__ = (
         "_empty",
+        "_fresh",
         "_glued",
         "_keys",
         "_leaf",
+        "_more",
         "_out",
         "_partial",
         "_path",
@@ -212,6 +309,8 @@ class Blocks:
         self._raw = ""  # the line as it was written, where it has tabs
         self._partial = ""  # the unfinished line, or what is left of a long one
         self._glued = False  # it goes on a line whose beginning was taken already
+        self._more = False  # what is taken now is not the whole line
+        self._fresh = True  # nothing came yet
         self._path: Path = ()
         self._leaf: _Leaf | None = None
         self._keys = 0
@@ -220,6 +319,9 @@ class Blocks:
 
     def feed(self, text: str) -> list[Piece]:
         """The pieces that `text` makes final."""
+        if self._fresh and text:
+            self._fresh = False
+            text = text.removeprefix("\ufeff")
         lines = (self._partial + text).split("\n")
         self._partial = lines.pop()
         for line in lines:
@@ -252,16 +354,19 @@ class Blocks:
     def _portions(self, line: str) -> str:
         """Take whole portions of a long line; returns what is left of it."""
         while not self._whole and len(line) >= (size := self._portion(line)):
+            self._more = True
             self._take(line[:size])
-            self._glued = True
+            self._more, self._glued = False, True
             line = line[size:]
         return line
 
     def _portion(self, line: str) -> int:
-        """How much of a long line may be taken before its end: a row of a table or a heading
-        has to be whole, plain text has not."""
+        """How much of a long line may be taken before its end: a row of a table, a heading or
+        math has to be whole, plain text has not."""
+        if len(line) < CUT:
+            return CUT
         kind = self._leaf.kind if self._leaf is not None else "paragraph"
-        plain = self._glued or not ("|" in line[:CUT] or line.lstrip()[:1] == "#")
+        plain = self._glued or not ("|" in line[:CUT] or _WHOLE.match(line))
         return CUT if kind == "paragraph" and plain else LONG
 
     def _take(self, line: str) -> None:
@@ -270,7 +375,9 @@ class Blocks:
             self._add_text(line, glue=True)
         elif self._glued and leaf is not None and leaf.kind in ("fence", "indented"):
             self._raw = ""
-            self._code_line(leaf, line)
+            self._code_line(leaf, line, glue=True)
+        elif self._glued and leaf is not None and leaf.kind == "math":
+            self._math_line(leaf, line)
         else:
             self._line(line)
 
@@ -329,7 +436,7 @@ class Blocks:
             elif item := self._item(depth, words, indent, text):
                 self._enter(depth, item)
                 self._empty = self._path
-                rest = rest[item.indent :]
+                rest = words[len(item.marker) :].lstrip(" ") if item.note else rest[item.indent :]
             else:
                 return depth, rest, False
             depth, text = len(self._path), False
@@ -351,6 +458,8 @@ class Blocks:
             leaf.fence, leaf.indent = fence[1] or fence[3], indent
             leaf.language = ((fence[2] or fence[4] or "").split() or [""])[0]
             self._flush_code(leaf)
+        elif first in "$\\" and self._math_starts(depth, words, indent, text):
+            pass
         elif first == "<" and (kind := _html_kind(words, text)):
             self._leave(depth, leaf=True)
             leaf = self._open("html")
@@ -358,6 +467,18 @@ class Blocks:
             self._html_line(leaf, " " * indent + words)
         else:
             return False
+        return True
+
+    def _math_starts(self, depth: int, words: str, indent: int, text: bool) -> bool:
+        closer = _math_closer(words)
+        if not closer:
+            return False
+        if text and self._leaf is not None and not _math_interrupts(words, self._leaf.held):
+            return False
+        self._leave(depth, leaf=True)
+        leaf = self._open("math")
+        self._math_line(leaf, " " * indent + words)
+        leaf.closer = closer
         return True
 
     def _underlines(self, depth: int, words: str) -> bool:
@@ -386,7 +507,7 @@ class Blocks:
         """The list item that begins here, if one does."""
         found = _BULLET.match(words) or _ORDERED.match(words)
         if found is None:
-            return None
+            return self._note(depth, words, text)
         marker = found[found.lastindex or 1]
         number = int(found[1]) if found.lastindex == 2 else None
         width = len(found[1]) + (number is not None)
@@ -403,6 +524,17 @@ class Blocks:
         spaces = 1 if blank or padding > 4 else padding
         return Item(key, start, number, indent + width + spaces, marker)
 
+    def _note(self, depth: int, words: str, text: bool) -> Item | None:
+        """The footnote that begins here, if one does."""
+        found = _NOTE.match(words)
+        interrupts = text and depth == len(self._path)
+        if found is None or (interrupts and not words[found.end() :].strip()):
+            return None
+        before = self._path[depth] if depth < len(self._path) else None
+        key = self._key()
+        start = before.list if isinstance(before, Item) and before.note else key
+        return Item(key, start, None, NOTE, found[1])
+
     # --- Leaves -----------------------------------------------------------------------------
 
     def _goes_on(self, leaf: _Leaf, rest: str) -> bool:
@@ -414,6 +546,8 @@ class Blocks:
                 self._close_leaf()
             else:
                 self._code_line(leaf, rest[min(leaf.indent, _indent(rest)) :])
+        elif leaf.kind == "math" and rest.strip():
+            self._math_line(leaf, rest)
         elif leaf.kind == "html" and (leaf.end is not None or rest.strip()):
             self._html_line(leaf, rest)
         elif leaf.kind == "indented" and (_indent(rest) >= 4 or not rest.strip()):
@@ -463,20 +597,30 @@ class Blocks:
             leaf.begun, leaf.look = True, CUT
             leaf.held, leaf.size = joined[cut:].split("\n"), len(joined) - cut
 
-    def _code_line(self, leaf: _Leaf, line: str) -> None:
+    def _code_line(self, leaf: _Leaf, line: str, *, glue: bool = False) -> None:
         """Blank lines wait for the next one: at the end of a block they are not shown."""
         if self._raw:
             line = _from_column(self._raw, len(self._raw.expandtabs(4)) - len(line))
-        leaf.held.append(line)
+        if glue and leaf.held:
+            leaf.held[-1] += line
+        else:
+            leaf.glued = leaf.glued or (glue and not leaf.held)
+            leaf.held.append(line)
         if line.strip():
             self._flush_code(leaf)
 
     def _flush_code(self, leaf: _Leaf, *, last: bool = False) -> None:
-        fenced = leaf.kind == "fence"
-        lines = tuple(leaf.held)
-        self._emit(Code(leaf.path, not leaf.begun, last, leaf.language, lines, fenced))
+        fenced, lines = leaf.kind == "fence", tuple(leaf.held)
+        place = (leaf.path, not leaf.begun, last)
+        self._emit(Code(*place, leaf.language, lines, fenced, leaf.glued, self._more))
         leaf.begun = True
-        leaf.held = []
+        leaf.held, leaf.glued = [], False
+
+    def _math_line(self, leaf: _Leaf, line: str) -> None:
+        self._emit(Math(leaf.path, first=not leaf.begun, last=False, lines=(line,)))
+        leaf.begun = True
+        if leaf.closer and leaf.closer in line:
+            self._close_leaf()
 
     def _html_line(self, leaf: _Leaf, line: str) -> None:
         self._emit(Html(leaf.path, first=not leaf.begun, last=False, lines=(line,)))
@@ -502,6 +646,8 @@ class Blocks:
             self._flush_code(leaf, last=True)
         elif leaf.kind == "html":
             self._emit(Html(leaf.path, first=not leaf.begun))
+        elif leaf.kind == "math":
+            self._emit(Math(leaf.path, first=not leaf.begun))
         else:
             self._emit(Row(leaf.path, first=False, align=leaf.align))
 
@@ -535,28 +681,50 @@ def _html_kind(words: str, text: bool) -> tuple[re.Pattern[str], re.Pattern[str]
 
 # --- Where a long paragraph may be cut ----------------------------------------------------------
 
-_MARKS = re.compile(r"\\.|`+|\*+|_+|~~|\[|\]\([^)\s]*|\]|<[a-zA-Z/!?][^>]*>|\s", re.DOTALL)
+_MARKS = re.compile(
+    r"(?P<math>\\[(\[]|\\begin\{|\$+)|\\.|`+|\*+|_+|~~|\[|\]\([^)\s]*|\]|<[a-zA-Z/!?][^>]*>|\s",
+    re.DOTALL,
+)
 
 
 def _cut(text: str) -> int:
     """Where to cut: behind a blank from CUT on at which nothing is open, from FORCED on behind any
     blank, from twice FORCED on anywhere. 0 where the text has no such place yet."""
     open_marks: list[str] = []
-    for mark in _MARKS.finditer(text):
+    at = math = 0  # until where math goes on: there is no place in it
+    while mark := _MARKS.search(text, at):
         found, at = mark.group(), mark.end()
         if at > 2 * FORCED:
             break
-        if not found.isspace():
-            _toggle(open_marks, found, text[at : at + 1])
-        elif at >= FORCED or (at >= CUT and not open_marks):
+        if mark["math"]:
+            if not _in_code(open_marks) and mark.start() >= math:
+                math = _math_until(text, mark.start())
+        elif not found.isspace():
+            if mark.start() >= math:
+                _toggle(open_marks, found, text[at : at + 1])
+        elif at >= FORCED or (at >= CUT and at > math and not open_marks):
             return at
     return 2 * FORCED if len(text) >= 2 * FORCED else 0
 
 
+def _math_until(text: str, at: int) -> int:
+    """Where the math that begins here ends, or may: 0 where none begins."""
+    if end := math_end(text, at):
+        return end
+    dollar = text[at] == "$" and text[at : at + 2] != "$$"
+    most = CUT if dollar else MATH
+    rest = text[at + 1 : at + most]
+    hopeless = len(text) - at >= most or (dollar and (rest[:1].isspace() or "$" in rest))
+    return 0 if hopeless else len(text)
+
+
+def _in_code(open_marks: list[str]) -> bool:
+    return bool(open_marks) and open_marks[-1][0] == "`"
+
+
 def _toggle(open_marks: list[str], found: str, after: str) -> None:
     """Open or close an inline construct; roughly, for the place of a cut."""
-    code = bool(open_marks) and open_marks[-1][0] == "`"
-    if found[0] in "\\<" or (code and found != open_marks[-1]):
+    if found[0] in "\\<" or (_in_code(open_marks) and found != open_marks[-1]):
         return
     if found[0] == "]":
         while open_marks and open_marks.pop() != "[":

@@ -31,13 +31,15 @@ class Request:
     """What is asked of a provider: the model, the whole history, the sampling parameters.
 
     `params` holds the user's own (`temperature`, `top_p`, `max_tokens`, ...), in OpenAI's names;
-    `wire` translates them to the provider's.
+    `wire` translates them to the provider's. `partial` is the beginning of the answer, where it is
+    to be gone on with.
     """
 
     model: str
     messages: tuple[Message, ...]
     params: Mapping[str, object] = field(default_factory=dict)
     stream: bool = True
+    partial: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,15 @@ class Usage:
     cached: int = 0
     reasoning: int = 0
     estimated: bool = False
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt + other.prompt,
+            self.completion + other.completion,
+            self.cached + other.cached,
+            self.reasoning + other.reasoning,
+            self.estimated or other.estimated,
+        )
 
 
 class Finish(StrEnum):
@@ -117,10 +128,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A request goes out."""
+    """A request goes out; with `partial`, to go on with that beginning of an answer."""
 
     provider: str
     model: str
+    partial: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,17 @@ class Orphan:
 
 
 @dataclass(frozen=True, slots=True)
+class Open:
+    """What came until now of an answer that is still being written, or whose writer died."""
+
+    prompt: int  # the message that it answers
+    text: str
+    reasoning: str
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Filter:
     """What a list or a search is narrowed to; empty strings and None do not narrow."""
 

@@ -6,7 +6,7 @@ provider). Must not resolve settings or read keys: `settings` fills a row in, `w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -62,13 +62,20 @@ class Quirks:
     stream_options: bool = True  # accepts stream_options.include_usage
     max_tokens: str = "max_tokens"  # the name of the bound on the answer
     body: Mapping[str, object] = field(default_factory=dict)  # sent with every request
+    prefix: str = ""  # how it goes on with an answer, one of wire.PREFIXES; empty: it is asked to
+    prefix_path: str = ""  # where that is asked for, instead of the base URL's own path
 
 
 QUIRKS: dict[str, Quirks] = {
     "openai": Quirks(max_tokens="max_completion_tokens"),
     "plain": Quirks(),
     "gemini": Quirks(),
-    "mistral": Quirks(stream_options=False),  # sends usage unasked; 422 on unknown fields
+    # Sends usage unasked; 422 on unknown fields. `prefix` is in its OpenAPI AssistantMessage.
+    "mistral": Quirks(stream_options=False, prefix="prefix"),
+    # Chat prefix completion is a beta there, at an address of its own (api-docs.deepseek.com).
+    "deepseek": Quirks(prefix="prefix", prefix_path="/beta"),
+    "vllm": Quirks(prefix="continue_final_message"),
+    "llamacpp": Quirks(prefix="last"),
     "openrouter": Quirks(body={"usage": {"include": True}}),
 }
 
@@ -99,6 +106,11 @@ class Provider:
         port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
         return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
 
+    def at(self, path: str) -> Provider:
+        """The same provider at another path of the same origin; an empty one is its own."""
+        parts = urlsplit(self.base_url)
+        return replace(self, base_url=f"{parts.scheme}://{parts.netloc}{path}") if path else self
+
     @property
     def quirks(self) -> Quirks:
         """The row of its dialect; what a server taught us meanwhile is kept by the net client."""
@@ -114,7 +126,7 @@ class Provider:
 # default. Ports of the local servers are their documented defaults.
 BUILT_IN: tuple[Provider, ...] = (
     Provider("holysheep", "https://api.holysheep.ai/v1", "deepseek-chat"),
-    Provider("deepseek", "https://api.deepseek.com/v1", "deepseek-flash"),
+    Provider("deepseek", "https://api.deepseek.com/v1", "deepseek-flash", dialect="deepseek"),
     Provider("openai", "https://api.openai.com/v1", "gpt-4.1", dialect="openai"),
     Provider("openrouter", "https://openrouter.ai/api/v1", "openrouter/auto", dialect="openrouter"),
     Provider("groq", "https://api.groq.com/openai/v1", "llama-3.3-70b-versatile"),
@@ -129,8 +141,8 @@ BUILT_IN: tuple[Provider, ...] = (
     Provider("fallback", "https://api.deepseek.com/v1", "deepseek-flash"),
     Provider("ollama", "http://127.0.0.1:11434/v1", needs_key=False),
     Provider("lmstudio", "http://127.0.0.1:1234/v1", needs_key=False),
-    Provider("llamacpp", "http://127.0.0.1:8080/v1", needs_key=False),
-    Provider("vllm", "http://127.0.0.1:8000/v1", needs_key=False),
+    Provider("llamacpp", "http://127.0.0.1:8080/v1", dialect="llamacpp", needs_key=False),
+    Provider("vllm", "http://127.0.0.1:8000/v1", dialect="vllm", needs_key=False),
     Provider("demo", "http://demo.invalid/v1", "demo", needs_key=False),
 )
 DEFAULT_PROVIDER = "holysheep"

@@ -42,6 +42,19 @@ FINISHES: dict[str, Finish] = {
 }
 
 
+# How the beginning of an answer is gone on with: (fields of its message, fields of the body).
+# Without a way of its own, a server is asked for it in words.
+PREFIXES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "": ({}, {}),
+    "prefix": ({"prefix": True}, {}),  # DeepSeek, Mistral, LiteLLM
+    "continue_final_message": (  # vLLM
+        {},
+        {"continue_final_message": True, "add_generation_prompt": False},
+    ),
+    "last": ({}, {}),  # llama.cpp: an assistant's message at the end is enough
+}
+
+
 # --- What goes out ------------------------------------------------------------------------------
 
 
@@ -50,12 +63,22 @@ def body(request: Request, quirks: Quirks) -> dict[str, Any]:
 
     The user's own parameters go last, so that they win over everything but the stream switch.
     """
+    messages: list[dict[str, Any]]
+    messages = [{"role": m.role, "content": m.content} for m in request.messages]
     out: dict[str, Any] = {
         "model": request.model,
-        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "messages": messages,
         **quirks.body,
         "stream": request.stream,
     }
+    if request.partial:
+        message, fields = PREFIXES[quirks.prefix]
+        messages.append({"role": "assistant", "content": request.partial, **message})
+        out |= fields
+        if not quirks.prefix:
+            from holychat.core.seam import instruction  # its tables are for this case only
+
+            messages.append({"role": "user", "content": instruction(request.partial)})
     if request.stream and quirks.stream_options:
         out["stream_options"] = {"include_usage": True}
     for name, value in request.params.items():
@@ -70,6 +93,9 @@ def amend(quirks: Quirks, sent: Mapping[str, Any], failure: Failure) -> Quirks |
 
     Only for a 400 or 422 that names the field, and only if the field was sent: so it ends.
     """
+    last = sent["messages"][-1] if sent.get("messages") else {}
+    if quirks.prefix and last.get("role") == "assistant" and failure.status in (400, 404, 405, 422):
+        return replace(quirks, prefix="", prefix_path="")  # it is asked in words instead
     if failure.status not in (400, 422):
         return None
     said = f"{failure.what} {failure.code}".lower()

@@ -11,6 +11,7 @@ class Wish:
     """Empty strings and None mean that nothing was said, and the settings hold.
 
     `form` is a name in screen.WRITERS, `reasoning` "show" or "hide", `timeout` seconds of silence.
+    `session` names a conversation to go on with, `again` means the last one; never both.
     """
 
     prompt: str | None = None
@@ -24,3 +25,5 @@ class Wish:
     no_stdin: bool = False
     reasoning: str = ""
     timeout: float | None = None
+    session: str = ""
+    again: bool = False

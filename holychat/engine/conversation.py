@@ -10,6 +10,7 @@ import asyncio
 import time
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from holychat.core.chat import (
@@ -25,7 +26,9 @@ from holychat.core.chat import (
     Turn,
     Usage,
 )
-from holychat.core.failure import Failure
+from holychat.core.failure import Failure, UsageError
+from holychat.core.history import title_of
+from holychat.core.seam import Seam
 from holychat.core.tokens import estimate
 from holychat.engine import failover
 from holychat.store.recorder import Recorder
@@ -33,6 +36,7 @@ from holychat.store.recorder import Recorder
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
+    from holychat.core.history import Conversation, Kept
     from holychat.core.provider import Provider
     from holychat.net.client import Client
 
@@ -63,6 +67,7 @@ class Chat:
     system: str = ""
     params: dict[str, object] = field(default_factory=dict)
     exchanges: list[Exchange] = field(default_factory=list)
+    title: str = ""  # as the store has it; before that, the first words of the first prompt
     failed: str = ""
     latest: Turn | None = None
     stream: bool = True
@@ -86,20 +91,34 @@ class Chat:
 
     def usage(self) -> Usage:
         """The sum over the conversation; estimated as soon as one part of it is."""
-        used = [exchange.turn.usage for exchange in self.exchanges if exchange.turn.usage]
-        return Usage(
-            prompt=sum(u.prompt for u in used),
-            completion=sum(u.completion for u in used),
-            cached=sum(u.cached for u in used),
-            reasoning=sum(u.reasoning for u in used),
-            estimated=any(u.estimated for u in used),
-        )
+        used = (exchange.turn.usage for exchange in self.exchanges)
+        return sum((usage for usage in used if usage), Usage())
 
     def clear(self) -> None:
         """Start afresh: same model, same system prompt, no history; the old one stays kept."""
         self.exchanges.clear()
-        self.failed = ""
+        self.failed = self.title = ""
         self.recorder.new()
+
+    def enter(self, conversation: Conversation, path: Sequence[Kept]) -> None:
+        """Go on with a conversation from the store: its messages and its system prompt."""
+        kept: list[Kept] = []
+        exchanges: list[Exchange] = []
+        for prompt, answer in pairwise(path):
+            if prompt.role == "user" and answer.role == "assistant":
+                turn = answer.turn or Turn(
+                    answer.text,
+                    answer.reasoning,
+                    Finish.STOP,
+                    conversation.provider,
+                    conversation.model,
+                )
+                exchanges.append(Exchange(prompt.text, turn))
+                kept += (prompt, answer)
+        self.exchanges, self.failed, self.latest = exchanges, "", None
+        self.system = conversation.system or self.system
+        self.title = conversation.title
+        self.recorder.enter(conversation, kept)
 
     def take_back(self) -> str:
         """Remove the last exchange, or the failed prompt; returns the prompt ("" if none)."""
@@ -122,15 +141,45 @@ class Chat:
         `again`: in place of the last exchange, which goes only when the new answer has text.
         """
         replaced = self.exchanges[-1] if again and self.exchanges and not self.failed else None
+        async with aclosing(self._turn(prompt, replaced, None)) as events:
+            async for event in events:
+                yield event
+
+    async def carry_on(self) -> AsyncGenerator[Event, None]:
+        """Go on with the last answer where it broke off; the two become one answer.
+
+        Raises UsageError where there is none, or where it is complete.
+        """
+        if not self.exchanges:
+            raise UsageError("there is no answer to go on with")
+        last = self.exchanges[-1]
+        if last.turn.finish.complete:
+            raise UsageError("the last answer is complete", "Ask for more in your own words.")
+        async with aclosing(self._turn(last.prompt, last, last.turn)) as events:
+            async for event in events:
+                yield event
+
+    async def _turn(
+        self, prompt: str, replaced: Exchange | None, partial: Turn | None
+    ) -> AsyncGenerator[Event, None]:
+        """An answer to the prompt in place of `replaced`; going on with `partial`, if given."""
         before = self.exchanges[:-1] if replaced else self.exchanges
-        request = Request(self.model, self.messages(prompt, before), dict(self.params), self.stream)
+        request = Request(
+            self.model,
+            self.messages(prompt, before),
+            dict(self.params),
+            self.stream,
+            partial.text if partial else "",
+        )
         fold = Fold(self.provider.name, self.model, request, self.clock)
+        events = failover.reply(self.client, self.provider, request)
+        seam = Seam(partial.text) if partial else None
         turn: Turn | None = None
         try:
-            async for notice in self._open(prompt, len(before)):
+            async for notice in self._open(prompt, len(before), joined=seam is not None):
                 yield notice
-            async with aclosing(failover.reply(self.client, self.provider, request)) as events:
-                async for event in events:
+            async with aclosing(joined(events, seam) if seam else events) as parts:
+                async for event in parts:
                     fold.add(event)
                     if isinstance(event, Delta):
                         self.recorder.add(event.text, event.reasoning)
@@ -141,13 +190,20 @@ class Chat:
         finally:
             # Also when the turn was cancelled or its reader went away in the middle.
             turn = turn or fold.turn(Finish.INTERRUPTED)
-            self._keep(prompt, turn, replaced)
+            if partial is not None and seam is not None:
+                more = turn.text + (
+                    seam.finish(cut=True) if turn.finish is Finish.INTERRUPTED else ""
+                )
+                turn = replace(turn, text=partial.text + more if more else "")
             self.recorder.end(turn)
-        for notice in self._warnings():
-            yield notice
+            if partial is not None and turn.text:
+                turn = replace(turn, usage=_sum(partial.usage, turn.usage))
+            self._keep(prompt, turn, replaced)
+        for warning in self._warnings():
+            yield warning
         yield Done(turn)
 
-    async def _open(self, prompt: str, kept: int) -> AsyncGenerator[Notice, None]:
+    async def _open(self, prompt: str, kept: int, *, joined: bool) -> AsyncGenerator[Notice, None]:
         """Have the prompt on the disk before the request goes out; a store that takes too long
         goes on by itself."""
         opened = self.recorder.begin(
@@ -157,6 +213,7 @@ class Chat:
             model=self.model,
             system=self.system,
             params=self.params,
+            joined=joined,
         )
         await asyncio.wait([asyncio.wrap_future(opened)], timeout=PATIENCE)
         for notice in self._warnings():
@@ -172,9 +229,32 @@ class Chat:
             if replaced is not None and self.exchanges[-1:] == [replaced]:
                 self.exchanges.pop()
             self.exchanges.append(Exchange(prompt, turn))
+            self.title = self.title or title_of(prompt)
             self.failed = ""
         elif replaced is None or prompt != replaced.prompt:
             self.failed = prompt
+
+
+async def joined(events: AsyncGenerator[Event, None], seam: Seam) -> AsyncGenerator[Event, None]:
+    """The events of a continuation, without what it says for the second time."""
+    async with aclosing(events) as parts:
+        try:
+            async for event in parts:
+                if isinstance(event, Delta) and event.text:
+                    event.text = seam.feed(event.text)
+                yield event
+        except Failure:
+            if rest := seam.finish(cut=True):
+                yield Delta(rest)
+            raise
+    if rest := seam.finish():
+        yield Delta(rest)
+    if seam.diverged:
+        yield Notice("the model began another answer instead of going on: it stands below")
+
+
+def _sum(one: Usage | None, other: Usage | None) -> Usage | None:
+    return one + other if one and other else one or other
 
 
 class Fold:

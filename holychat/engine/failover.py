@@ -24,7 +24,7 @@ async def reply(
     client: Client, provider: Provider, request: Request
 ) -> AsyncGenerator[Event, None]:
     """The events of one answer. Raises Failure at the end of the road, after what came."""
-    yield Attempt(provider.name, request.model)
+    yield Attempt(provider.name, request.model, request.partial)
     try:
         async with aclosing(client.stream(provider, request)) as deltas:
             async for delta in deltas:

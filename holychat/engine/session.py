@@ -6,38 +6,31 @@ Owns the way from a name that the user typed to a provider and a model. Every fr
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from typing import TYPE_CHECKING
 
 from holychat import env
 from holychat.core.choose import match, nearest
-from holychat.core.failure import Failure, Kind
+from holychat.core.failure import Failure, HolychatError, Kind, UsageError
 from holychat.core.provider import Provider
 from holychat.engine.choice import chosen, missing_key
 from holychat.engine.conversation import Chat
 from holychat.engine.failover import keyless
+from holychat.engine.place import store_path
 from holychat.net.client import Client, Timers
+from holychat.store.conversations import branch, find, latest
 from holychat.store.learned import Learned
 from holychat.store.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
+    from holychat.core.history import Conversation
     from holychat.settings import Settings
 
 LISTING = 5.0  # seconds that a name is worth waiting for its provider's list
 STALE = 24 * 3600.0  # seconds after which a cached model list is fetched again
-
-
-def store_path(settings: Settings, environ: Mapping[str, str]) -> str | None:
-    """The file of conversations; None where nothing is to be kept."""
-    wanted: str = settings["store"]
-    if wanted == "none":
-        return None
-    if wanted:
-        return os.path.abspath(os.path.expanduser(wanted))
-    return os.path.join(env.home(environ, "data"), "conversations.db")
 
 
 class Session:
@@ -74,6 +67,34 @@ class Session:
         settings = self.settings
         system, params = settings["system"], dict(settings.params)
         return Chat(self.client, provider, model, system, params, recorder=self.recorder)
+
+    async def stored(self, query: Callable[..., Any], *values: Any) -> Any:
+        """A query of the store, in the order of what is written. Raises HolychatError."""
+        if self.recorder.path is None:
+            raise UsageError("conversations are not kept here", "Leave --no-store out.")
+        return await asyncio.wrap_future(self.recorder.ask(lambda db: query(db, *values)))
+
+    async def resumed(self, name: str = "", wanted: str = "", pinned: str = "") -> Chat:
+        """A kept conversation, by default the last one, to go on with. Raises HolychatError.
+
+        With the model that it had, if that can still be had and no other one is wanted.
+        """
+        found: Conversation = await self.stored(find, name) if name else await self.stored(latest)
+        path = await self.stored(branch, found)
+        try:
+            asked = (wanted, pinned) if wanted or pinned else (found.model, found.provider)
+            provider, model = await self.choose(*asked)
+        except HolychatError as error:
+            if wanted or pinned:
+                raise
+            provider, model = await self.choose()
+            self.recorder.warnings.append(
+                f"{found.model} on {found.provider} cannot be had now ({error.what}): going on"
+                f" with {model} on {provider.name}"
+            )
+        chat = self.chat(provider, model)
+        chat.enter(found, path)
+        return chat
 
     async def choose(self, wanted: str = "", pinned: str = "") -> tuple[Provider, str]:
         """The provider and model that `-m wanted -p pinned` mean; empty strings mean not said.

@@ -99,8 +99,10 @@ class Client:
         tried = [self.quirks.get(provider.name, provider.quirks)]
         while True:
             body = wire.body(request, tried[-1])
+            path = "/chat/completions"
+            at = provider.at(tried[-1].prefix_path) if request.partial else provider
             try:
-                response = await self._open(provider, "POST", "/chat/completions", body)
+                response = await self._open(at, "POST", path, body)
                 break
             except Failure as failure:
                 amended = wire.amend(tried[-1], body, failure)

@@ -75,6 +75,7 @@ class LiveWriter:
         if isinstance(event, Attempt):
             names = dict.fromkeys((event.model, event.provider))  # one, where they are the same
             self._reset(" · ".join(filter(None, names)))
+            self._stand(event.partial)
             self._schedule()
         elif isinstance(event, Delta):
             self._add(event)
@@ -83,6 +84,13 @@ class LiveWriter:
                 self._notice(event.text)
         elif isinstance(event, Done):
             self._finish(event.turn)
+
+    def _stand(self, before: str) -> None:
+        """The beginning of an answer that is gone on with: its final rows stand on the screen
+        already, and only its open end is shown again."""
+        for piece in self._blocks.feed(visible(before)):
+            for _ in self._drawer.draw(piece):
+                pass
 
     def close(self) -> None:
         """Take what is not final off the screen; Done prints it, a next delta paints it again."""

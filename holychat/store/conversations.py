@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from holychat.core.chat import Finish, Timings, Turn, Usage
 from holychat.core.failure import Failure, Kind, UsageError
-from holychat.core.history import LEAST, Conversation, Filter, Kept, path_to
+from holychat.core.history import LEAST, Conversation, Filter, Kept, Open, path_to
+from holychat.core.sanitize import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from holychat.store.db import Database
 
 LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # none that is taken for another
+
+MOST = 5  # conversations that a name which fits several is shown to fit
+AT_ONCE = 100  # conversations that are removed in one transaction
 
 
 def new_id() -> str:
@@ -85,15 +89,7 @@ def find(db: Database, name: str) -> Conversation:
         )
         found = [_conversation(row) for row in rows]
     if not found:
-        rows = db.rows(
-            "SELECT * FROM conversations WHERE lower(title) = ? ORDER BY updated DESC LIMIT 6",
-            (low,),
-        ) or db.rows(
-            "SELECT * FROM conversations WHERE instr(lower(title), ?)"
-            " ORDER BY updated DESC LIMIT 6",
-            (low,),
-        )
-        found = [_conversation(row) for row in rows]
+        found = [_conversation(row) for row in _titled(db, name.strip())]
     if len(found) == 1:
         return found[0]
     if not found:
@@ -101,9 +97,31 @@ def find(db: Database, name: str) -> Conversation:
             f"no conversation is called {name}",
             "holychat history list shows them, holychat history search finds words in them.",
         )
-    several = ", ".join(f"{each.short} ({each.title})" for each in found[:5])
-    more = ", ..." if len(found) > 5 else ""
-    raise UsageError(f"{name} may be several conversations", f"They are: {several}{more}")
+    several = ",\n  ".join(f"{each.short} ({one_line(each.title, 60)})" for each in found[:MOST])
+    more = ", ..." if len(found) > MOST else ""
+    raise UsageError(f"{name} may be several conversations:", f"{several}{more}")
+
+
+def _titled(db: Database, name: str) -> list[Row]:
+    """Those of that title, else those whose title holds it; a few of them."""
+    last = f"ORDER BY updated DESC LIMIT {MOST + 1}"
+    query = "SELECT * FROM conversations WHERE"
+    return (
+        db.rows(f"{query} lower(title) = lower(?) {last}", (name,))
+        or db.rows(f"{query} instr(lower(title), lower(?)) {last}", (name,))
+        or _folded(db, name.casefold())
+    )
+
+
+def _folded(db: Database, name: str) -> list[Row]:
+    """The same for other letters than ASCII's, which are all that SQLite's lower() knows."""
+    if name.isascii():
+        return []
+    rows = db.rows("SELECT id, title FROM conversations ORDER BY updated DESC")
+    hits = [row["id"] for row in rows if name in row["title"].casefold()][: MOST + 1]
+    marks = ", ".join("?" * len(hits))
+    query = f"SELECT * FROM conversations WHERE id IN ({marks}) ORDER BY updated DESC"  # noqa: S608
+    return db.rows(query, hits)
 
 
 def tree(db: Database, conversation: str) -> dict[int, Kept]:
@@ -133,6 +151,22 @@ def tree(db: Database, conversation: str) -> dict[int, Kept]:
 def branch(db: Database, conversation: Conversation) -> list[Kept]:
     """The messages of the branch that is gone on with, oldest first."""
     return path_to(tree(db, conversation.id), conversation.head)
+
+
+def unfinished(db: Database, conversation: str) -> list[Open]:
+    """Its answers that nobody has closed yet, with what the journal holds of them."""
+    return [
+        Open(row["prompt"], *_journalled(db, row["id"]), row["provider"], row["model"])
+        for row in db.rows(
+            "SELECT * FROM turns WHERE conversation = ? AND writer IS NOT NULL ORDER BY id",
+            (conversation,),
+        )
+    ]
+
+
+def _journalled(db: Database, turn: int) -> tuple[str, str]:
+    rows = db.rows("SELECT text, reasoning FROM journal WHERE turn = ? ORDER BY number", (turn,))
+    return "".join(row["text"] for row in rows), "".join(row["reasoning"] for row in rows)
 
 
 def rename(db: Database, conversation: str, title: str) -> None:
@@ -196,6 +230,24 @@ def delete(db: Database, conversations: Sequence[str]) -> int:
         for conversation in conversations:
             db.run("DELETE FROM conversations WHERE id = ?", (conversation,))
         return before - _count(db)
+
+
+def prune(db: Database, before: int) -> int:
+    """Remove what was not spoken in since `before`; how many there were.
+
+    Some at a time, so that nobody waits for long; what is spoken in meanwhile stays.
+    """
+    removed = 0
+    while True:
+        with db.write():
+            rows = db.rows(
+                "SELECT id FROM conversations WHERE updated < ? LIMIT ?", (before, AT_ONCE)
+            )
+            for row in rows:
+                db.run("DELETE FROM conversations WHERE id = ?", (row["id"],))
+        removed += len(rows)
+        if len(rows) < AT_ONCE:
+            return removed
 
 
 def _count(db: Database) -> int:

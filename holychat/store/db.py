@@ -34,19 +34,22 @@ class Database:
     """One connection. Use it from one thread at a time.
 
     `put_aside` is the new name of a damaged file that stood in its place, if there was one.
-    Raises StoreTrouble; after one it should be closed.
+    `damaged` says that the file turned out to be damaged while it was used; `quarantine` then puts
+    it aside. Raises StoreTrouble; after one it should be closed.
     """
 
     def __init__(self, path: str, *, create: bool = True, patience: float = PATIENCE) -> None:
         self.path = path
         self.put_aside = ""
+        self.damaged = False
         self._patience = patience
+        self._identity = _identity(path)
         try:
             self._open(create)
         except sqlite3.DatabaseError as error:
-            if not _damaged(error):
+            if not (create and _damaged(error)):
                 raise _trouble(error, path) from error
-            self.put_aside = self._quarantine(error)
+            self.put_aside = self.quarantine()
             try:
                 self._open(create=True)
             except sqlite3.Error as again:
@@ -63,9 +66,9 @@ class Database:
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """All rows of a query."""
         try:
-            return self._connection.execute(sql, values).fetchall()
+            return self._execute(sql, values).fetchall()
         except sqlite3.Error as error:
-            raise _trouble(error, self.path) from error
+            raise self._met(error) from error
 
     def row(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Row | None:
         """The first row of a query, if there is one."""
@@ -75,9 +78,22 @@ class Database:
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         """One statement of a write; the id of the row that it inserted."""
         try:
-            return self._connection.execute(sql, values).lastrowid or 0
+            return self._execute(sql, values).lastrowid or 0
         except sqlite3.Error as error:
-            raise _trouble(error, self.path) from error
+            raise self._met(error) from error
+
+    def _execute(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        # SQL's functions and FTS5 end a text at NUL.
+        if any(isinstance(value, str) and "\0" in value for value in values):
+            values = [_fitting(value) for value in values]
+        try:
+            return self._connection.execute(sql, values)
+        except (UnicodeEncodeError, OverflowError):  # no text, no number of 64 bits
+            return self._connection.execute(sql, [_fitting(value) for value in values])
+
+    def _met(self, error: sqlite3.Error) -> StoreTrouble:
+        self.damaged = self.damaged or _damaged(error)
+        return _trouble(error, self.path)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[None]:
@@ -109,13 +125,23 @@ class Database:
         except (OSError, sqlite3.Error) as error:
             raise _trouble(error, path) from error
 
+    def reindex(self) -> None:
+        """Make the search indexes anew from the messages: minutes for a million of them."""
+        for index in ("words", "pieces"):
+            with self.write():
+                self.run(f"INSERT INTO {index} ({index}) VALUES ('rebuild')")  # noqa: S608
+
     def check(self) -> list[str]:
         """What is wrong with the file; nothing for a sound one. Reads all of it."""
-        wrong = [str(row[0]) for row in self.rows("PRAGMA quick_check") if row[0] != "ok"]
+        try:
+            wrong = [str(row[0]) for row in self.rows("PRAGMA quick_check") if row[0] != "ok"]
+        except StoreTrouble as trouble:
+            return [trouble.what]
         for index in ("words", "pieces"):
             try:
                 with self.write():
-                    self.run(f"INSERT INTO {index} ({index}) VALUES ('integrity-check')")  # noqa: S608
+                    # The rank makes it compare the index with the messages too.
+                    self.run(f"INSERT INTO {index} ({index}, rank) VALUES ('integrity-check', 1)")  # noqa: S608
             except StoreTrouble as error:
                 wrong.append(f"the search index {index}: {error.what}")
         return wrong
@@ -139,8 +165,10 @@ class Database:
         )
         try:
             self._connection.row_factory = sqlite3.Row
-            self._prepare()
+            # SQL's own lower() knows ASCII alone.
+            self._connection.create_function("folded", 1, str.lower, deterministic=True)
             self._identity = _identity(self.path)
+            self._prepare()
         except BaseException:
             self._connection.close()
             raise
@@ -153,6 +181,7 @@ class Database:
         if sqlite3.sqlite_version_info < SAFE_RESET:
             execute("PRAGMA wal_autocheckpoint = 0")
         version = execute("PRAGMA user_version").fetchone()[0]
+        self._is_ours()
         if version > len(MIGRATIONS):
             raise StoreTrouble(
                 f"{self.path} was written by a newer holychat",
@@ -162,6 +191,19 @@ class Database:
             self._retried("PRAGMA journal_mode = " + ("DELETE" if _remote(self.path) else "WAL"))
             if version < len(MIGRATIONS):
                 self._migrate()
+
+    def _is_ours(self) -> None:
+        """An empty file is; one that another program made is not to be touched."""
+        mark = self._connection.execute("PRAGMA application_id").fetchone()[0]
+        if mark != APPLICATION:
+            tables = self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+            # A migration between the two questions makes tables and the mark at once.
+            again = self._connection.execute("PRAGMA application_id").fetchone()[0]
+            if tables and again != APPLICATION:
+                raise StoreTrouble(
+                    f"{self.path} is another program's database",
+                    "It is left as it is; name another file with --store.",
+                )
 
     def _retried(self, sql: str) -> None:
         """Changing the journal's mode is refused at once while another connection does the same."""
@@ -202,24 +244,31 @@ class Database:
                 "What is said from now on is not kept; start holychat again.",
             )
 
-    def _quarantine(self, error: Exception) -> str:
-        """Put the damaged file aside under its date; what is in it may still be saved."""
+    def quarantine(self) -> str:
+        """Put the damaged file aside under its date; what is in it may still be saved.
+
+        Returns its new name; empty where another holychat was faster. Raises StoreTrouble.
+        """
         stamp = time.strftime("%Y%m%d-%H%M%S")
         aside = f"{self.path}.damaged-{stamp}"
         try:
             with _locked(f"{self.path}.lock"):
+                # The file that was put aside keeps its inode, so a new one has another.
+                if _identity(self.path) != self._identity:
+                    return ""
                 number = 1
                 while os.path.exists(aside):
                     number += 1
                     aside = f"{self.path}.damaged-{stamp}-{number}"
-                if not _is_damaged(self.path):
-                    return ""  # another holychat was faster, and has begun a new one
+                # The log first: SQLite would play an old one into a new file.
                 for ending in ("-wal", "-shm"):
                     with contextlib.suppress(FileNotFoundError):
                         os.rename(self.path + ending, aside + ending)
                 os.rename(self.path, aside)
         except OSError as problem:
-            raise _trouble(error, self.path) from problem
+            raise StoreTrouble(
+                f"the store {self.path}: it is damaged", "It could not be put aside."
+            ) from problem
         return aside
 
     def _fold_log(self) -> None:
@@ -254,18 +303,18 @@ def _identity(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _remote(path: str) -> bool:
+def _remote(path: str, mounted: str = "/proc/mounts") -> bool:
     """Whether the file is on another machine's disk, as far as Linux tells."""
     try:
-        with open("/proc/mounts", encoding="utf-8", errors="replace") as file:
-            mounts = [line.split(" ", 3)[1:3] for line in file]
-    except (OSError, IndexError):
+        with open(mounted, encoding="utf-8", errors="replace") as file:
+            mounts = [line.split(" ")[1:3] for line in file]
+    except OSError:
         return False
-    real = os.path.realpath(path)
+    real = os.path.realpath(path).replace(" ", r"\040")  # as the list writes it (getmntent(3))
     holding = max(
-        ((place, kind) for place, kind in mounts if _under(real, place)),
+        (mount for mount in mounts if len(mount) == 2 and _under(real, mount[0])),
         key=lambda mount: len(mount[0]),
-        default=("", ""),
+        default=["", ""],
     )
     return holding[1].startswith(REMOTE)
 
@@ -274,19 +323,23 @@ def _under(path: str, place: str) -> bool:
     return path == place or path.startswith(place.rstrip("/") + "/")
 
 
+def _fitting(value: Any) -> Any:
+    """The nearest value that SQLite can hold."""
+    if isinstance(value, str):
+        text = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return text.replace("\0", "\ufffd")
+    if isinstance(value, int):
+        return max(-(2**63), min(value, 2**63 - 1))
+    return value
+
+
 def _damaged(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _is_damaged(path: str) -> bool:
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=1.0)) as connection:
-            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            connection.execute("SELECT * FROM conversations LIMIT 1").fetchone()
-    except sqlite3.Error as error:
-        return _damaged(error)
-    return False
+    """Whether the file itself is. A search index in it can be made anew from the messages."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code != sqlite3.SQLITE_CORRUPT_VTAB and code & 0xFF in (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    )
 
 
 _HINTS: dict[int, tuple[str, str]] = {
@@ -296,12 +349,16 @@ _HINTS: dict[int, tuple[str, str]] = {
     sqlite3.SQLITE_CORRUPT: ("it is damaged", "It is left as it is; holychat doctor says more."),
     sqlite3.SQLITE_NOTADB: ("it is no database", "It is left as it is; name another with --store."),
     sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "Look at the path and its permissions."),
+    sqlite3.SQLITE_CONSTRAINT: ("the conversation was deleted meanwhile", ""),
     sqlite3.SQLITE_IOERR: ("the disk cannot be read or written", "Look at the disk."),
 }
 
 
 def _trouble(error: Exception, path: str) -> StoreTrouble:
     """A foreign error in our words."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_CORRUPT_VTAB:
+        return StoreTrouble(f"the store {path}: its search index is damaged", "")
+    code &= 0xFF
     what, hint = _HINTS.get(code, (str(getattr(error, "strerror", "") or error), ""))
     return StoreTrouble(f"the store {path}: {what}", hint)

@@ -45,7 +45,12 @@ class Learned:
         self._save(name, models=list(ids), models_at=now)
 
     def remember_quirks(self, name: str, quirks: Quirks) -> None:
-        self._save(name, stream_options=quirks.stream_options, max_tokens=quirks.max_tokens)
+        self._save(
+            name,
+            stream_options=quirks.stream_options,
+            max_tokens=quirks.max_tokens,
+            prefix=bool(quirks.prefix),
+        )
 
     def facts(self, name: str) -> dict[str, Any]:
         base_url = self._provider(name).base_url
@@ -80,6 +85,8 @@ class _QuirkMemory(MutableMapping[str, Quirks]):
         if not isinstance(options, bool) or not isinstance(tokens, str):
             raise KeyError(name)
         quirks = self._learned._provider(name).quirks  # noqa: SLF001 - one room
+        if facts.get("prefix") is False:
+            quirks = replace(quirks, prefix="", prefix_path="")
         return replace(quirks, stream_options=options, max_tokens=tokens)
 
     def __setitem__(self, name: str, quirks: Quirks) -> None:

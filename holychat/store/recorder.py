@@ -7,6 +7,7 @@ which it was asked for, so nobody else needs to lock. Nothing here raises for th
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -77,11 +78,26 @@ class Recorder:
         model: str,
         system: str,
         params: Mapping[str, object],
+        joined: bool = False,
     ) -> Future[None]:
-        """Open a turn below the first `kept` exchanges; done when it is on the disk."""
+        """Open a turn below the first `kept` exchanges; done when it is on the disk.
+
+        `joined`: it goes on with the answer of the next one, and its end brings all of that text.
+        """
+        with self._lock:  # what is left of the turn before is in its `end`
+            self._text.clear()
+            self._reasoning.clear()
+            self._size = 0
         return self._do(
             lambda db: self._begin(
-                db, prompt, kept, provider=provider, model=model, system=system, params=dict(params)
+                db,
+                prompt,
+                kept,
+                joined,
+                provider=provider,
+                model=model,
+                system=system,
+                params=dict(params),
             )
         )
 
@@ -99,9 +115,9 @@ class Recorder:
         if full:
             self._hurry.set()
 
-    def end(self, turn: Turn, *, joined: bool = False) -> Future[None]:
-        """Close the turn; `joined`: its text goes on with the last answer and holds all of it."""
-        return self._do(lambda db: self._end(db, turn, joined))
+    def end(self, turn: Turn) -> Future[None]:
+        """Close the turn."""
+        return self._do(lambda db: self._end(db, turn))
 
     def rewind(self, kept: int) -> Future[None]:
         """Go on behind the first `kept` exchanges; the others stay in the file."""
@@ -154,15 +170,13 @@ class Recorder:
                 done.set_result(otherwise)
                 return
             try:
-                done.set_result(what(self._open()))
-            except StoreTrouble as trouble:
-                self._fail(trouble)
+                done.set_result(self._careful(what))
+            except Exception as error:  # noqa: BLE001 - nobody looks at what is not strict
                 if strict:
-                    done.set_exception(trouble)
+                    done.set_exception(error)
                 else:
+                    self._fail(error)
                     done.set_result(otherwise)
-            except BaseException as error:  # noqa: BLE001 - whoever asked gets it
-                done.set_exception(error)
 
         if self._broken and not strict:
             done.set_result(otherwise)
@@ -174,9 +188,19 @@ class Recorder:
             self._thread.start()
         return done
 
+    def _careful(self, what: Callable[[Database], Any]) -> Any:
+        """Do it; where nothing is kept yet and the file is damaged, again with a new one."""
+        try:
+            return what(self._open())
+        except StoreTrouble:
+            if self._conversation or not (self._db and self._db.damaged):
+                raise
+        self._put_aside()
+        return what(self._open())
+
     def _run(self) -> None:
         while True:
-            self._hurry.wait(EVERY)
+            self._hurry.wait(EVERY if self._begun is not None else ALIVE)
             self._hurry.clear()
             while not self._work.empty():
                 work = self._work.get()
@@ -188,28 +212,49 @@ class Recorder:
             try:
                 self._flush()
                 self._sign()
-            except StoreTrouble as trouble:
-                self._fail(trouble)
+            except Exception as error:  # noqa: BLE001 - the thread must outlive it
+                self._fail(error)
 
     def _open(self) -> Database:
         if self._db is None:
             from holychat.store.db import Database  # here, beside the network, and only if needed
 
-            self._db = Database(self.path or "")
+            if self.path is None:
+                raise StoreTrouble("no conversation is kept here", "Leave out --no-store.")
+            self._db = Database(self.path)
             if self._db.put_aside:
-                self.warnings.append(
-                    f"the store was damaged: it is kept as {self._db.put_aside}, a new one is begun"
-                )
+                self._say_damaged(self._db.put_aside)
+        if not self._writer:
             self._writer = turns.enlist(self._db)
             self._signed = time.monotonic()
         return self._db
 
-    def _fail(self, trouble: StoreTrouble) -> None:
-        if not self._broken:
-            self._broken = True
-            self.warnings.append(
-                f"this conversation is not being kept: {trouble.what}. {trouble.hint}".rstrip()
-            )
+    def _put_aside(self) -> None:
+        """The file turned out to be damaged while it was used."""
+        db, self._db, self._writer = self._db, None, ""
+        if db is not None:
+            try:
+                aside = db.quarantine()
+            finally:
+                db.close()
+            if aside:
+                self._say_damaged(aside)
+
+    def _say_damaged(self, aside: str) -> None:
+        self.warnings.append(f"the store was damaged: it is kept as {aside}, a new one is begun")
+
+    def _fail(self, error: Exception) -> None:
+        if self._broken:
+            return
+        self._broken = True
+        what, hint = str(error) or type(error).__name__, ""
+        if isinstance(error, StoreTrouble):
+            what, hint = error.what, error.hint
+        if self._db is not None and self._db.damaged:
+            with contextlib.suppress(StoreTrouble):  # it is left where it is, as the hint says
+                aside = self._db.quarantine()
+                hint = f"It is kept as {aside}." if aside else hint
+        self.warnings.append(f"this conversation is not being kept: {what}. {hint}".rstrip())
 
     def _flush(self) -> None:
         """Append what came since the last time to the journal."""
@@ -226,26 +271,27 @@ class Recorder:
             self._signed = time.monotonic()
 
     def _sign(self) -> None:
-        if self._db is not None and not self._broken and time.monotonic() > self._signed + ALIVE:
+        if self._db is None or self._broken or (self._begun is None and turns.known()):
+            return
+        if time.monotonic() >= self._signed + ALIVE:
             self._signed = time.monotonic()
             turns.renew(self._db, self._writer)
 
-    def _begin(self, db: Database, prompt: str, kept: int, **about: Any) -> None:
+    def _begin(self, db: Database, prompt: str, kept: int, joined: bool, **about: Any) -> None:
         self._kept = kept
+        if joined and len(self._messages) > 2 * kept + 1:
+            about["onto"] = self._messages[2 * kept + 1]
         parent = self._messages[2 * kept - 1] if kept and self._messages else None
-        with self._lock:
-            self._text.clear()
-            self._reasoning.clear()
-            self._size = self._number = 0
+        self._number = 0
         self._begun = turns.begin(db, self._writer, self._conversation, prompt, parent, **about)
         self._conversation = self._begun.conversation
 
-    def _end(self, db: Database, turn: Turn, joined: bool) -> None:
+    def _end(self, db: Database, turn: Turn) -> None:
         begun, self._begun = self._begun, None
         if begun is None:
             return
-        answer = turns.close(db, begun, turn, self._messages[-1] if joined else None)
-        if answer is not None and not joined:  # until then the old branch is gone on with
+        answer = turns.close(db, begun, turn)
+        if answer is not None:  # until then the old branch is gone on with
             self._messages[2 * self._kept :] = [begun.prompt, answer]
 
     def _rewind(self, db: Database, kept: int) -> None:

@@ -38,7 +38,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             created INTEGER NOT NULL
         ) STRICT
         """,
-        "CREATE INDEX messages_conversation ON messages (conversation)",
+        "CREATE INDEX messages_conversation ON messages (conversation, parent)",
         """
         CREATE TABLE writers (
             id TEXT PRIMARY KEY,
@@ -55,6 +55,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             conversation TEXT NOT NULL REFERENCES conversations ON DELETE CASCADE,
             prompt INTEGER NOT NULL,
             answer INTEGER,
+            onto INTEGER,  -- the answer that this turn goes on with: they become one
             writer TEXT,  -- who has it open; NULL when it is closed
             started INTEGER NOT NULL,
             finish TEXT NOT NULL DEFAULT '',
@@ -75,7 +76,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT
         """,
         "CREATE INDEX turns_conversation ON turns (conversation)",
-        "CREATE INDEX turns_answer ON turns (answer)",
         "CREATE INDEX turns_writer ON turns (writer) WHERE writer IS NOT NULL",
         """
         CREATE TABLE attempts (
@@ -108,38 +108,44 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (turn, number)
         ) STRICT, WITHOUT ROWID
         """,
-        # Words by relevance; and pieces of three characters, for Chinese and for code, which have
-        # no words between blanks. Both index the messages and hold no copy of them.
+        # Words; and pieces of three characters, for Chinese and for code, which have no words
+        # between blanks. Both index the messages and hold no copy of them. Two line ends behind
+        # each text make every single character the beginning of some piece, so that one or two of
+        # them are found by a range of the index's own vocabulary.
         """
         CREATE VIRTUAL TABLE words USING fts5(
-            text, content = 'messages', content_rowid = 'id',
+            text, content = 'messages', content_rowid = 'id', columnsize = 0,
             tokenize = 'unicode61 remove_diacritics 2'
         )
         """,
+        "CREATE VIEW padded AS SELECT id, text || char(10, 10) AS text FROM messages",
         """
         CREATE VIRTUAL TABLE pieces USING fts5(
-            text, content = 'messages', content_rowid = 'id',
+            text, content = 'padded', content_rowid = 'id', columnsize = 0,
             tokenize = 'trigram', detail = 'none'
         )
         """,
+        "CREATE VIRTUAL TABLE vocabulary USING fts5vocab(pieces, row)",
         """
         CREATE TRIGGER messages_added AFTER INSERT ON messages BEGIN
             INSERT INTO words (rowid, text) VALUES (new.id, new.text);
-            INSERT INTO pieces (rowid, text) VALUES (new.id, new.text);
+            INSERT INTO pieces (rowid, text) VALUES (new.id, new.text || char(10, 10));
         END
         """,
         """
         CREATE TRIGGER messages_removed AFTER DELETE ON messages BEGIN
             INSERT INTO words (words, rowid, text) VALUES ('delete', old.id, old.text);
-            INSERT INTO pieces (pieces, rowid, text) VALUES ('delete', old.id, old.text);
+            INSERT INTO pieces (pieces, rowid, text)
+                VALUES ('delete', old.id, old.text || char(10, 10));
         END
         """,
         """
         CREATE TRIGGER messages_changed AFTER UPDATE OF text ON messages BEGIN
             INSERT INTO words (words, rowid, text) VALUES ('delete', old.id, old.text);
-            INSERT INTO pieces (pieces, rowid, text) VALUES ('delete', old.id, old.text);
+            INSERT INTO pieces (pieces, rowid, text)
+                VALUES ('delete', old.id, old.text || char(10, 10));
             INSERT INTO words (rowid, text) VALUES (new.id, new.text);
-            INSERT INTO pieces (rowid, text) VALUES (new.id, new.text);
+            INSERT INTO pieces (rowid, text) VALUES (new.id, new.text || char(10, 10));
         END
         """,
     ),

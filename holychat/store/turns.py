@@ -41,6 +41,7 @@ class Begun:
     turn: int
     prompt: int
     started: int
+    onto: int | None = None  # the answer that it goes on with
 
 
 # --- Writers: who is alive ----------------------------------------------------------------------
@@ -50,27 +51,40 @@ def enlist(db: Database) -> str:
     """Note this process as a writer; returns its id."""
     writer = secrets.token_hex(8)
     with db.write():
-        db.run(
-            "INSERT INTO writers (id, host, pid, born, lease) VALUES (?, ?, ?, ?, ?)",
-            (writer, socket.gethostname(), os.getpid(), _born(os.getpid()), now() + LEASE),
-        )
+        _sign(db, writer)
     return writer
+
+
+def known() -> bool:
+    """Whether others on this machine see that we are alive without a sign of life."""
+    return bool(_born(os.getpid()))
+
+
+def _sign(db: Database, writer: str) -> None:
+    """A sign of life; also of one that another holychat took for dead, in a long sleep."""
+    db.run(
+        "INSERT INTO writers (id, host, pid, born, lease) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (id) DO UPDATE SET lease = excluded.lease",
+        (writer, socket.gethostname(), os.getpid(), _born(os.getpid()), now() + LEASE),
+    )
 
 
 def renew(db: Database, writer: str, draft: str | None = None) -> None:
     """A sign of life; with `draft`, also what stands at the prompt."""
     with db.write():
-        if draft is None:
-            db.run("UPDATE writers SET lease = ? WHERE id = ?", (now() + LEASE, writer))
-        else:
-            values = (now() + LEASE, draft, writer)
-            db.run("UPDATE writers SET lease = ?, draft = ? WHERE id = ?", values)
+        _sign(db, writer)
+        if draft is not None:
+            db.run("UPDATE writers SET draft = ? WHERE id = ?", (draft, writer))
 
 
 def leave(db: Database, writer: str) -> None:
-    """This writer ends in order."""
+    """This writer ends in order. One that leaves an open turn behind stays, to be buried."""
     with db.write():
-        db.run("DELETE FROM writers WHERE id = ?", (writer,))
+        db.run(
+            "DELETE FROM writers WHERE id = ?1"
+            " AND NOT EXISTS (SELECT 1 FROM turns WHERE turns.writer = ?1)",
+            (writer,),
+        )
 
 
 def bury(db: Database) -> tuple[list[Orphan], list[str]]:
@@ -99,20 +113,26 @@ def bury(db: Database) -> tuple[list[Orphan], list[str]]:
 def _bury(db: Database, turn: Row) -> Orphan:
     number, conversation = int(turn["id"]), str(turn["conversation"])
     text, reasoning = journalled(db, number)
-    head = int(turn["prompt"])
-    prompt = db.row("SELECT text, parent FROM messages WHERE id = ?", (head,))
+    prompt = db.row("SELECT text FROM messages WHERE id = ?", (turn["prompt"],))
     answer = None
-    if text:
-        answer = head = _message(db, conversation, head, "assistant", text, reasoning)
-    elif prompt is not None:
-        head = prompt["parent"]  # a prompt without an answer is not gone on from
+    if text and turn["onto"] is not None:
+        answer = int(turn["onto"])
+        db.run("UPDATE messages SET text = text || ? WHERE id = ?", (text, answer))
+    elif text:
+        answer = _message(db, conversation, turn["prompt"], "assistant", text, reasoning)
     finish = Finish.INTERRUPTED if text else Finish.FAILED
     db.run(
         "UPDATE turns SET writer = NULL, answer = ?, finish = ? WHERE id = ?",
         (answer, finish.value, number),
     )
     db.run("DELETE FROM journal WHERE turn = ?", (number,))
-    db.run("UPDATE conversations SET head = ? WHERE id = ?", (head, conversation))
+    if answer is not None:  # a prompt without an answer is not gone on from
+        # Nor is an answer where somebody has gone on elsewhere since.
+        db.run(
+            "UPDATE conversations SET head = ? WHERE id = ? AND NOT EXISTS"
+            " (SELECT 1 FROM turns WHERE conversation = ? AND id > ? AND answer IS NOT NULL)",
+            (answer, conversation, conversation, number),
+        )
     return Orphan(get(db, conversation), prompt["text"] if prompt else "", text)
 
 
@@ -152,11 +172,12 @@ def begin(
     model: str,
     system: str,
     params: Mapping[str, object],
+    onto: int | None = None,
 ) -> Begun:
     """Keep the prompt below `parent` and open a turn for its answer.
 
     An empty `conversation` begins one. A prompt that stands there already is used again: a retry
-    is another answer to the same message.
+    is another answer to the same message. `onto` is an answer to it that is gone on with.
     """
     at = now()
     with db.write():
@@ -173,24 +194,24 @@ def begin(
         )
         message = same["id"] if same else _message(db, conversation, parent, "user", prompt)
         turn = db.run(
-            "INSERT INTO turns (conversation, prompt, writer, started, provider, model)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (conversation, message, writer, at, provider, model),
+            "INSERT INTO turns (conversation, prompt, onto, writer, started, provider, model)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (conversation, message, onto, writer, at, provider, model),
         )
         db.run(
             "UPDATE conversations SET updated = ?, provider = ?, model = ?, system = ?, params = ?"
             " WHERE id = ?",
             (at, provider, model, system, json.dumps(dict(params)), conversation),
         )
-        db.run("UPDATE writers SET lease = ? WHERE id = ?", (at + LEASE, writer))
-    return Begun(conversation, turn, message, at)
+        _sign(db, writer)
+    return Begun(conversation, turn, message, at, onto)
 
 
 def journal(db: Database, writer: str, turn: int, number: int, text: str, reasoning: str) -> None:
     """Append what came of an open turn."""
     with db.write():
         db.run("INSERT INTO journal VALUES (?, ?, ?, ?)", (turn, number, text, reasoning))
-        db.run("UPDATE writers SET lease = ? WHERE id = ?", (now() + LEASE, writer))
+        _sign(db, writer)
 
 
 def journalled(db: Database, turn: int) -> tuple[str, str]:
@@ -199,20 +220,20 @@ def journalled(db: Database, turn: int) -> tuple[str, str]:
     return "".join(row["text"] for row in rows), "".join(row["reasoning"] for row in rows)
 
 
-def close(db: Database, begun: Begun, turn: Turn, replaced: int | None = None) -> int | None:
+def close(db: Database, begun: Begun, turn: Turn) -> int | None:
     """Close a turn: its answer, its figures, the end of its journal, all at once.
 
-    `replaced` is the message that the answer goes on with (it becomes one with it). Returns the
-    message that holds the answer, None where there is none.
+    One that goes on with an answer brings all of its text. Returns the message that holds the
+    answer, None where there is none.
     """
     usage, timings = turn.usage, turn.timings
     with db.write():
         answer: int | None = None
-        if turn.text and replaced is not None:
-            answer = replaced
+        if turn.text and begun.onto is not None:
+            answer = begun.onto
             db.run(
                 "UPDATE messages SET text = ?, reasoning = ? WHERE id = ?",
-                (turn.text, turn.reasoning, replaced),
+                (turn.text, turn.reasoning, answer),
             )
         elif turn.text:
             answer = _message(

@@ -15,6 +15,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.output.color_depth import ColorDepth
@@ -31,14 +32,15 @@ from holychat.core.provider import DEMO
 from holychat.core.sanitize import one_line
 from holychat.engine.choice import chosen, missing_key
 from holychat.exits import Exit
-from holychat.screen.words import who
+from holychat.screen.words import ending, who
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import AsyncGenerator, Coroutine
 
     from prompt_toolkit.formatted_text import FormattedText
 
-    from holychat.core.chat import Turn
+    from holychat.core.chat import Event, Turn
+    from holychat.core.history import Orphan
     from holychat.core.provider import Provider
     from holychat.core.wish import Wish
     from holychat.engine.conversation import Chat
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
 BARE = {"quit": "/quit", "exit": "/quit", "clear": "/clear"}  # the seed documents' words
 PARAMS = ("temperature", "top_p", "max_tokens", "presence_penalty", "frequency_penalty", "seed")
+DRAFT = 0.4  # seconds after a key until what is typed is kept
 WARM_EVERY = 5.0  # seconds between two looks at the connection while the user types
 NO_KEY = (
     "No key is set, so this is the offline demo: a script, no model.",
@@ -89,6 +92,11 @@ class Repl:
         self._warmed = 0.0  # when a connection was last opened ahead
         self._keyless = False  # the demo, for want of a key
         self._pinned, self._named = self._first_choice()
+        self.orphan = ""  # a conversation whose last answer broke off when a holychat was killed
+        self._sessions: dict[str, str] = {}  # what completion offers: id -> title
+        self._draft: asyncio.TimerHandle | None = None
+        self._draft_kept = False
+        self._left: asyncio.Task[None] | None = None
         self._prompt = self._make_prompt()
         self._typing = Typing(self._prompt.app.input, self._stop, self._pause)
 
@@ -119,6 +127,18 @@ class Repl:
         if self._chat is not None:
             return self._chat.model, self._chat.provider.name
         return self._named, self._pinned
+
+    @property
+    def title(self) -> str:
+        """What the conversation is called; empty before it has begun."""
+        return self._chat.title if self._chat is not None else ""
+
+    async def resume(self, name: str) -> None:
+        """Go on with a kept conversation and show where it stands."""
+        session = await self._client()
+        self._chat = await session.resumed(name)
+        self.orphan = ""
+        self.tail()
 
     def forget(self) -> None:
         """A new conversation."""
@@ -168,6 +188,26 @@ class Repl:
         with self._typing.released():
             page("\n".join(rendered(source, look, width) for source in sources), os.environ)
 
+    def tail(self) -> None:
+        """The last exchange of a conversation that was resumed, so that one sees where one is."""
+        from holychat.screen.render import rendered
+
+        chat = self.chat
+        if chat.title:
+            self.note(chat.title)
+        if not chat.exchanges:
+            return
+        last = chat.exchanges[-1]
+        rows = rendered(last.turn.text, self._look(), env.width()).rstrip("\n").split("\n")
+        room = max(6, env.size()[1] - 8)
+        env.out(f"› {one_line(last.prompt, max(20, env.width() - 3))}")
+        if len(rows) > room:
+            self.note(f"{len(rows) - room} rows above; /last shows all of it")
+        env.write(("\n".join(rows[-room:]) + "\n").encode("utf-8", "replace"))
+        said = ending(last.turn)
+        if said:
+            self.note(f"{said}; /continue goes on with it")
+
     def restyle(self, theme: str) -> None:
         """Go on in the colours of another theme."""
         self.theme = theme
@@ -181,6 +221,8 @@ class Repl:
 
     async def run(self) -> Exit:
         """Prompt and answer until the user leaves."""
+        if self.wish.session or self.wish.again:
+            await self.session()
         self._greet()
         # Raw from here on, also between prompts: what is typed there would be echoed, and its
         # Enter would arrive as a line feed, which adds a line instead of sending.
@@ -225,6 +267,12 @@ class Repl:
         default, self.default = self.default, ""
         self._prompt.app.after_render += self._after_first_paint
         text = await self._prompt.prompt_async(default=default)
+        if self._draft is not None:
+            self._draft.cancel()
+            self._draft = None
+        if self._draft_kept and self._session is not None:
+            self._session.recorder.draft("")
+            self._draft_kept = False
         return self._pastes.unfold(text)
 
     def _after_first_paint(self, _: Any) -> None:
@@ -293,9 +341,44 @@ class Repl:
     async def _open(self) -> None:
         session = await self._client()
         wanted, pinned = self.wish.model, self.wish.provider
-        provider, model = await session.choose(*(("", DEMO) if self._keyless else (wanted, pinned)))
-        if self._chat is None:
-            self._begin(provider, model)
+        if self.wish.session or self.wish.again:
+            self._chat = await session.resumed(self.wish.session, wanted, pinned)
+            self._chat.params.update(self.wish.params)
+        else:
+            asked = ("", DEMO) if self._keyless else (wanted, pinned)
+            provider, model = await session.choose(*asked)
+            if self._chat is None:
+                self._begin(provider, model)
+        self._left = asyncio.get_running_loop().create_task(self._take_over(session))
+
+    async def _take_over(self, session: Session) -> None:
+        """What a killed holychat left: its answer is offered, its prompt stands in ours."""
+        orphans, drafts = await asyncio.wrap_future(session.recorder.bury())
+        await self.learn_sessions()
+        found = [orphan for orphan in orphans if orphan.text]
+        if found and not self.chat.exchanges:
+            self.orphan = found[-1].conversation.id
+            await run_in_terminal(lambda: self._offer(found[-1]))
+        buffer = self._prompt.default_buffer
+        if drafts and not buffer.text and self._running is None:
+            buffer.insert_text(drafts[-1])
+            self.hint("this is what you were typing")
+
+    def _offer(self, orphan: Orphan) -> None:
+        self.note(
+            f"an answer broke off when holychat was ended: {orphan.conversation.title}"
+            f" ({len(orphan.text):,} characters are kept)"
+        )
+        self.note("/continue goes on with it, /discard throws it away; else it just stays")
+        env.out("")
+
+    async def learn_sessions(self) -> None:
+        """The latest conversations, for completion."""
+        if self._session is not None and self._session.recorder.keeping:
+            from holychat.store.conversations import listing
+
+            found = await self._session.stored(listing, None, 50)
+            self._sessions = {each.short: each.title for each in found}
 
     def _begin(self, provider: Provider, model: str) -> None:
         if self._session is None:
@@ -322,10 +405,18 @@ class Repl:
         except HolychatError:
             self.default = prompt  # nothing was sent: it stands in the prompt again
             raise
+        await self._show(self.chat.send(prompt, again=again))
+
+    async def carry_on(self) -> None:
+        """Go on with the last answer where it broke off."""
+        await self.session()
+        if self.orphan and not self.chat.exchanges:
+            await self.resume(self.orphan)
+        await self._show(self.chat.carry_on())
+
+    async def _show(self, events: AsyncGenerator[Event, None]) -> None:
         out = self._out = self._writer()
-        task = self._answer = asyncio.get_running_loop().create_task(
-            self._stream(prompt, out, again=again)
-        )
+        task = self._answer = asyncio.get_running_loop().create_task(self._stream(events, out))
         try:
             await asyncio.wait([task])
         finally:
@@ -340,9 +431,10 @@ class Repl:
         if turn is not None:
             self._comment(turn)
 
-    async def _stream(self, prompt: str, out: Writer, *, again: bool) -> None:
-        async with aclosing(self.chat.send(prompt, again=again)) as events:
-            async for event in events:
+    @staticmethod
+    async def _stream(events: AsyncGenerator[Event, None], out: Writer) -> None:
+        async with aclosing(events) as parts:
+            async for event in parts:
                 out.show(event)
 
     def _look(self) -> Look:
@@ -371,7 +463,10 @@ class Repl:
         session = self._session
         hint = session.explain(turn.failure, turn.provider, turn.model) if session else ""
         self.complain(turn.failure.what, hint)
-        self.note("/retry sends it again, /edit changes it first")
+        if turn.text:
+            self.note("/continue goes on with it, /retry asks anew")
+        else:
+            self.note("/retry sends it again, /edit changes it first")
 
     # --- The prompt -------------------------------------------------------------------------
 
@@ -415,10 +510,21 @@ class Repl:
     def _typed(self, _: Any) -> None:
         """A key was pressed: the hint has been read, and a connection will be wanted soon."""
         self._hint = ""
+        if self._session is not None and self._draft is None:
+            loop = asyncio.get_running_loop()
+            self._draft = loop.call_later(DRAFT, self._keep_draft)
         now = asyncio.get_running_loop().time()
         if self._session and self._chat and now - self._warmed > WARM_EVERY:
             self._warmed = now
             self._session.client.warm(self._chat.provider)
+
+    def _keep_draft(self) -> None:
+        """What is being typed survives us too; once more when there are more keys."""
+        self._draft = None
+        if self._session is not None and self._running is None:
+            text = self._pastes.unfold(self._prompt.default_buffer.text)
+            self._session.recorder.draft(text)
+            self._draft_kept = bool(text)
 
     def _toolbar(self) -> FormattedText:
         chat = self._chat
@@ -426,6 +532,7 @@ class Repl:
             who(*self.asked),
             chat.usage() if chat else Usage(),
             self._hint,
+            title=self.title,
             multiline=self.multiline,
             width=env.width(),
         )
@@ -435,6 +542,8 @@ class Repl:
         if kind == "providers":
             names = self.settings.names()
             return {name: "" if self.settings.has_key(name) else "no key" for name in names}
+        if kind == "sessions":
+            return self._sessions
         if kind == "params":
             return {f"{name}=": "" for name in PARAMS}
         if kind != "models":

@@ -10,12 +10,17 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from holychat import env
 from holychat.core.choose import nearest
 from holychat.core.codeblocks import CodeBlock, code_blocks
 from holychat.core.failure import UsageError
 from holychat.core.provider import DEMO
 from holychat.core.sanitize import one_line, visible
 from holychat.screen.theme import THEMES
+from holychat.store.conversations import branch, get, listing
+from holychat.store.conversations import fork as copied
+from holychat.store.conversations import rename as renamed
+from holychat.store.search import search as find_words
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -169,6 +174,94 @@ async def retry(repl: Repl, _: str) -> None:
     await repl.turn(prompt, again=True)
 
 
+@command(name="continue")
+async def continue_(repl: Repl, _: str) -> None:
+    """Go on with an answer that was cut off, stopped, or too long."""
+    await repl.carry_on()
+
+
+@command()
+async def discard(repl: Repl, _: str) -> None:
+    """Throw the cut answer away that a killed holychat left."""
+    if not repl.orphan:
+        raise UsageError("there is no such answer", "/undo takes the last exchange back.")
+    await repl.resume(repl.orphan)
+    repl.default = repl.chat.take_back()
+    repl.note("thrown away; its prompt stands in the line again")
+
+
+@command("[WORDS]", alone=True)
+async def sessions(repl: Repl, words: str) -> None:
+    """List the conversations, all or those with words in their titles."""
+    session = await repl.session()
+    found = await session.stored(listing)
+    low = words.lower()
+    shown = [each for each in found if low in each.title.lower()]
+    for each in shown[:30]:
+        mark = "›" if each.id == session.recorder.conversation else " "
+        repl.say(f"{mark} {each.short}  {one_line(each.title, max(20, env.width() - 14))}")
+    if len(shown) > 30:
+        repl.say(f"  … {len(shown) - 30} more; holychat history list shows all")
+    if not shown:
+        repl.say("  (none)")
+
+
+@command("NAME", takes="sessions")
+async def resume(repl: Repl, name: str) -> None:
+    """Go on with another conversation: by its id or a part of its title."""
+    if not name:
+        raise UsageError("/resume takes an id or a part of a title", "/sessions lists them.")
+    await repl.resume(name)
+
+
+@command("WORDS")
+async def search(repl: Repl, words: str) -> None:
+    """Find words in all conversations."""
+    if not words:
+        raise UsageError("/search takes words")
+    session = await repl.session()
+    found = await session.stored(find_words, words, None, 12)
+    width = max(20, env.width() - 1)
+    for each in found:
+        repl.say(f"  {each.conversation.short}  {one_line(each.conversation.title, width - 12)}")
+        repl.say(f"            {one_line(each.before + each.match + each.after, width - 12)}")
+    repl.say("  /resume ID goes on with one" if found else "  (nothing found)")
+
+
+@command()
+async def fork(repl: Repl, _: str) -> None:
+    """Go on in a copy: the conversation until here stays as it is."""
+    session = await repl.session()
+    if not session.recorder.conversation or not repl.chat.exchanges:
+        raise UsageError("there is nothing to fork yet")
+    here = await session.stored(get, session.recorder.conversation)
+    copy_ = await session.stored(copied, here, here.head)
+    repl.chat.enter(copy_, await session.stored(branch, copy_))
+    repl.note(f"a copy, {copy_.short}; the one until here is {here.short}")
+
+
+@command("TITLE")
+async def rename(repl: Repl, title: str) -> None:
+    """Give the conversation another title."""
+    session = await repl.session()
+    if not title:
+        raise UsageError("/rename takes a title")
+    if not session.recorder.conversation:
+        raise UsageError("there is no conversation to rename yet")
+    await session.stored(renamed, session.recorder.conversation, title)
+    repl.chat.title = " ".join(title.split())
+    repl.note(f"it is called {repl.chat.title}")
+
+
+@command("FILE")
+def save(repl: Repl, file: str) -> None:
+    """Save the last answer in a new file."""
+    if not file:
+        raise UsageError("/save takes a file's name")
+    _write(file, _answer(repl).text.rstrip("\n") + "\n")
+    repl.note(f"saved in {file}")
+
+
 @command()
 def edit(repl: Repl, _: str) -> None:
     """Edit the last prompt; what you send takes its place."""
@@ -231,16 +324,20 @@ def code(repl: Repl, text: str) -> None:
     if not file:
         repl.say(block.code.removesuffix("\n"))
         return
-    path = os.path.expanduser(file)
+    _write(file, block.code)
+    lines = block.code.count("\n")
+    repl.note(f"wrote {lines} {'line' if lines == 1 else 'lines'} to {file}")
+
+
+def _write(file: str, text: str) -> None:
+    """A new file with the text. Raises UsageError where there is one, or none can be."""
     try:
-        with open(path, "x", encoding="utf-8", newline="") as out:
-            out.write(block.code)
+        with open(os.path.expanduser(file), "x", encoding="utf-8", newline="") as out:
+            out.write(text.encode("utf-8", "replace").decode("utf-8"))
     except FileExistsError as error:
         raise UsageError(f"{file} is there already", "Nothing was written.") from error
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}") from error
-    lines = block.code.count("\n")
-    repl.note(f"wrote {lines} {'line' if lines == 1 else 'lines'} to {file}")
 
 
 def _answer(repl: Repl) -> Turn:

@@ -6,61 +6,40 @@ few lines; every front is imported by its own command only, so that `ask` never 
 
 from __future__ import annotations
 
-import math
-import os
 import signal
 from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-import typer.core
 
 from holychat import __version__, env
-from holychat.core.failure import Failure, HolychatError, SettingsError, StoreTrouble, UsageError
+from holychat.cli import config, history
+from holychat.cli.options import (
+    Again,
+    Group,
+    Json,
+    Kept,
+    Model,
+    NoColor,
+    NoStore,
+    Param,
+    ProviderName,
+    Quiet,
+    Reasoning,
+    Store,
+    System,
+    Timeout,
+    chat,
+    common,
+    form_of,
+    is_prompt,
+    load,
+    uncoloured,
+    wished,
+)
+from holychat.core.failure import Failure, HolychatError, StoreTrouble, UsageError
 from holychat.exits import Exit
-
-if TYPE_CHECKING:
-    from holychat.core.wish import Wish
-    from holychat.settings import Settings
-
-# --- Options that several commands share ----------------------------------------------------------
-
-Model = Annotated[
-    str, typer.Option("-m", "--model", help="Model; a unique part is enough, PROVIDER/MODEL too.")
-]
-ProviderName = Annotated[str, typer.Option("-p", "--provider", help="Provider to ask.")]
-System = Annotated[str | None, typer.Option("-s", "--system", help="System prompt.")]
-Param = Annotated[
-    list[str],
-    typer.Option("-o", "--option", metavar="KEY=VALUE", help="temperature, top_p, max_tokens, ..."),
-]
-Reasoning = Annotated[str, typer.Option(metavar="show|hide", help="The model's reasoning.")]
-Timeout = Annotated[
-    float | None, typer.Option(metavar="SECONDS", help="Give up after so much silence.", min=0.1)
-]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No notices on stderr, only errors.")]
-NoColor = Annotated[bool, typer.Option("--no-color", help="No colours.")]
-Store = Annotated[str, typer.Option(metavar="FILE", help="Where conversations are kept.")]
-NoStore = Annotated[bool, typer.Option("--no-store", help="Keep nothing of it.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-class Group(typer.core.TyperGroup):
-    """`holychat "two words"` is `ask`: an argument with white space cannot be a command."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and ctx.parent is None and _is_prompt(args[0]):
-            args = ["ask", *args]
-        return super().resolve_command(ctx, args)
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Click's form
-        return list(self.commands)  # in the order of this file: what is used most comes first
-
-
-def _is_prompt(argument: str) -> bool:
-    return argument == "-" or any(c.isspace() for c in argument)
-
 
 app = typer.Typer(
     cls=Group,
@@ -86,6 +65,8 @@ def root(
     no_store: NoStore = False,
     quiet: Quiet = False,
     no_color: NoColor = False,
+    again: Again = False,
+    session: Kept = "",
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
     debug: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append tracebacks to FILE.")
@@ -103,12 +84,12 @@ def root(
         env.out(f"holychat {__version__}")
         raise typer.Exit(0)
     env.debug_to(debug)
-    _no_color(no_color)
-    shared = _shared(locals())
+    uncoloured(no_color)
+    shared = common(locals())
     ctx.obj = shared
     if ctx.invoked_subcommand is None:
         if env.is_terminal(env.STDIN):
-            raise typer.Exit(_chat(shared))
+            raise typer.Exit(chat(shared))
         raise typer.Exit(_ask(shared, None))
 
 
@@ -135,6 +116,8 @@ def ask(
     no_store: NoStore = False,
     quiet: Quiet = False,
     no_color: NoColor = False,
+    again: Again = False,
+    session: Kept = "",
 ) -> None:
     """One answer to one prompt.
 
@@ -143,13 +126,13 @@ def ask(
     git diff | holychat ask "a commit message, please"
     holychat ask -m gpt -o temperature=0 --json "a haiku" | jq -r .text
     """
-    own = _shared(locals())
+    own = common(locals())
     shared = {name: value or ctx.obj[name] for name, value in own.items()}
     shared["option"] = [*ctx.obj["option"], *option]
     if system is not None:  # an empty one is a wish too: none, whatever the settings say
         shared["system"] = system
-    _no_color(no_color)
-    form = _form(json, jsonl, raw)
+    uncoloured(no_color)
+    form = form_of(json, jsonl, raw)
     words = " ".join(prompt) if prompt else None
     raise typer.Exit(_ask(shared, words, form=form, stream=not no_stream, no_stdin=no_stdin))
 
@@ -159,7 +142,7 @@ def demo(
     ctx: typer.Context,
 ) -> None:
     """Chat with the built-in offline provider: a script, no model, no key."""
-    raise typer.Exit(_chat({**ctx.obj, "provider": "demo"}))
+    raise typer.Exit(chat({**ctx.obj, "provider": "demo"}))
 
 
 @app.command()
@@ -188,7 +171,7 @@ def setup(
         yes=yes,
         check=not no_check,
     )
-    raise typer.Exit(front.run(_load({}), answers))
+    raise typer.Exit(front.run(load({}), answers))
 
 
 @app.command()
@@ -208,7 +191,7 @@ def models(
     from holychat.commands import models as front
 
     name = provider or ctx.obj["provider"]
-    raise typer.Exit(front.run(_load(ctx.obj), name, search, refresh=refresh, json=json))
+    raise typer.Exit(front.run(load(ctx.obj), name, search, refresh=refresh, json=json))
 
 
 @app.command()
@@ -216,7 +199,7 @@ def providers(ctx: typer.Context, json: Json = False) -> None:
     """List the providers and whether they can be asked."""
     from holychat.commands import providers as front
 
-    raise typer.Exit(front.run(_load(ctx.obj), json=json))
+    raise typer.Exit(front.run(load(ctx.obj), json=json))
 
 
 @app.command()
@@ -230,183 +213,48 @@ def doctor(
     from holychat.commands import doctor as front
 
     name = provider or ctx.obj["provider"]
-    raise typer.Exit(front.run(_load(ctx.obj), name, json=json, offline=offline))
-
-
-config = typer.Typer(
-    cls=Group, rich_markup_mode=None, no_args_is_help=True, help="See and change the settings."
-)
-app.add_typer(config, name="config")
-
-
-@config.command("path")
-def config_path() -> None:
-    """Where the config file is."""
-    from holychat import settings
-    from holychat.commands import config as front
-
-    front.path(settings.config_path(os.environ))
-
-
-@config.command("show")
-def config_show(ctx: typer.Context, json: Json = False) -> None:
-    """Every setting, its value and who said it."""
-    from holychat.commands import config as front
-
-    front.show(_load(ctx.obj), json)
-
-
-@config.command("get")
-def config_get(ctx: typer.Context, name: str) -> None:
-    """One setting's value."""
-    from holychat.commands import config as front
-
-    front.get(_load(ctx.obj), name)
-
-
-@config.command("set")
-def config_set(name: str, value: str) -> None:
-    """Write one setting to the config file.
-
-    \b
-    holychat config set provider deepseek
-    holychat config set providers.box.base_url http://127.0.0.1:9000/v1
-    """
-    from holychat.commands import config as front
-
-    front.set_(_loaded_or_path(), name, value)
-
-
-@config.command("edit")
-def config_edit() -> None:
-    """Open the config file in $EDITOR."""
-    from holychat.commands import config as front
-
-    front.edit(_loaded_or_path(), os.environ)
+    raise typer.Exit(front.run(load(ctx.obj), name, json=json, offline=offline))
 
 
 # --- From options to fronts -----------------------------------------------------------------------
 
 
-def _no_color(wanted: bool) -> None:
-    """The flag as the variable, which every writer on both streams knows."""
-    if wanted:
-        os.environ["NO_COLOR"] = "1"
-
-
-_SHARED = (
-    "model", "provider", "system", "option", "reasoning", "timeout", "store", "no_store", "quiet",
-    "no_color",
-)  # fmt: skip
-
-
-def _shared(given: dict[str, Any]) -> dict[str, Any]:
-    """The options that `holychat` and `holychat ask` have in common, out of a body's locals."""
-    return {name: given[name] for name in _SHARED}
-
-
-def _load(shared: dict[str, Any]) -> Settings:
-    """The settings, with the flags that are settings too."""
-    from holychat import settings
-
-    flags = {
-        "provider": shared.get("provider") or None,
-        "system": shared.get("system"),
-        "ui.reasoning": shared.get("reasoning") or None,
-        "store": "none" if shared.get("no_store") else shared.get("store") or None,
-    }
-    try:
-        cwd = Path.cwd()
-    except OSError:  # it was removed under us: it has no `.env`, and nothing else is asked of it
-        cwd = Path(os.devnull)
-    return settings.load(environ=os.environ, cwd=cwd, flags=flags)
-
-
-def _loaded_or_path() -> Settings | Path:
-    """The settings, or the file alone where it is too broken to load but may be mended."""
-    from holychat import settings
-
-    try:
-        return _load({})
-    except SettingsError:
-        return settings.config_path(os.environ)
-
-
-def _wish(shared: dict[str, Any], **more: Any) -> Wish:
-    from holychat.core.wish import Wish
-
-    if shared["timeout"] is not None and not math.isfinite(shared["timeout"]):
-        raise UsageError("--timeout takes seconds")
-    return Wish(
-        model=shared["model"],
-        provider=shared["provider"],
-        params=_params(shared["option"]),
-        reasoning=shared["reasoning"],
-        timeout=shared["timeout"],
-        quiet=shared["quiet"],
-        no_color=shared["no_color"],
-        **more,
-    )
-
-
 def _ask(shared: dict[str, Any], prompt: str | None, **more: Any) -> Exit:
     from holychat.commands import ask as front
 
-    return front.run(_load(shared), _wish(shared, prompt=prompt, **more))
-
-
-def _chat(shared: dict[str, Any]) -> Exit:
-    if not env.is_terminal(env.STDIN):
-        raise UsageError("the chat needs a terminal", 'For one answer: holychat ask "..."')
-    env.echo(on=False)  # what is typed while the prompt is being made comes with the prompt
-    try:
-        from holychat.commands.repl import loop as front
-
-        return front.run(_load(shared), _wish(shared))
-    finally:
-        env.echo(on=True)
-
-
-def _form(json: bool, jsonl: bool, raw: bool | None) -> str:
-    if json and jsonl:
-        raise UsageError("--json and --jsonl exclude each other")
-    if json or jsonl:
-        return "json" if json else "jsonl"
-    if raw is None:
-        return ""
-    return "plain" if raw else ("live" if env.can_move_cursor(os.environ) else "render")
-
-
-def _params(pairs: list[str]) -> dict[str, Any]:
-    """`-o KEY=VALUE` pairs; a value is JSON where it can be, else text."""
-    from holychat import settings
-
-    params: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.strip():
-            raise UsageError(f"-o takes KEY=VALUE, not {pair}", "For example: -o temperature=0.2")
-        try:
-            params[name.strip()] = settings.parsed(f"params.{name.strip()}", value.strip())
-        except SettingsError as error:
-            raise UsageError(error.what, error.hint) from error
-    return params
+    settings = load(shared)
+    return front.run(settings, wished(settings, shared, prompt=prompt, **more))
 
 
 def _asked(arguments: list[str]) -> typer.Typer:
     """The app with the command that is asked for, or with all where the first argument is none.
 
-    typer builds the options before it looks at the arguments: 5 ms for all commands, half of that
-    for `ask`, the longest.
+    typer builds the options before it looks at the arguments: 15 ms for all commands, a third of
+    that for `ask`, the longest.
     """
     first = arguments[0] if arguments else ""
-    name = "ask" if _is_prompt(first) else first
+    name = "ask" if is_prompt(first) else first
     part = copy(app)
     part.registered_commands = [
         info for info in app.registered_commands if getattr(info.callback, "__name__", "") == name
     ]
-    part.registered_groups = [info for info in app.registered_groups if info.name == name]
+    part.registered_groups = [copy(info) for info in app.registered_groups if info.name == name]
+    for info in part.registered_groups:
+        info.typer_instance = _narrowed(info.typer_instance, arguments[1:2])
     return part if part.registered_commands or part.registered_groups else app
+
+
+def _narrowed(group: typer.Typer | None, wanted: list[str]) -> typer.Typer | None:
+    """The same for a group's own commands."""
+    part = copy(group)
+    if group is None or part is None:
+        return None
+    part.registered_commands = [info for info in group.registered_commands if info.name in wanted]
+    return part if part.registered_commands else group
+
+
+app.add_typer(history.app, name="history")
+app.add_typer(config.app, name="config")
 
 
 # --- The one place where an error becomes an exit code --------------------------------------------

@@ -1,0 +1,52 @@
+"""The store, as these commands open it: never made by looking at it, never put aside."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from holychat.core.failure import UsageError
+from holychat.engine.place import store_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from holychat.settings import Settings
+    from holychat.store.db import Database
+
+
+def place(settings: Settings) -> str:
+    """The file of conversations. Raises UsageError where none is kept."""
+    path = store_path(settings, os.environ)
+    if path is None:
+        source = settings.value("store").source
+        raise UsageError(
+            f"no conversations are kept: store is none ({source})", "--store FILE names a store."
+        )
+    return path
+
+
+def here(path: str) -> bool:
+    """Whether there is anything; what cannot be looked at is for the store to tell."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Database]:
+    """The store, for one command. Raises StoreTrouble, and UsageError where there is none yet."""
+    from holychat.store.db import Database
+
+    if not here(path):
+        raise UsageError("no conversations yet", f"They will be in {path}.")
+    db = Database(path, create=False)
+    try:
+        yield db
+    finally:
+        db.close()

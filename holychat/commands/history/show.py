@@ -1,0 +1,226 @@
+"""`holychat history show`: one conversation, drawn as it was on the screen.
+
+Owns the order of its messages, what is said of each, and what of a tree is shown. In a pipe it is
+the Markdown source; an answer that is not whole says so in every form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from holychat import env
+from holychat.commands.history import row
+from holychat.commands.history.lines import Pen, data, titled
+from holychat.commands.history.shelf import opened, place
+from holychat.commands.history.times import now, when
+from holychat.core.history import as_json, path_to
+from holychat.core.sanitize import one_line, visible
+from holychat.exits import Exit
+from holychat.screen.words import ending, tokens, who
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from holychat.core.history import Conversation, Kept, Open
+    from holychat.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """One conversation with all that is in it."""
+
+    conversation: Conversation
+    messages: Mapping[int, Kept]
+    unfinished: Sequence[Open]
+    branch: Sequence[Kept] = field(default_factory=list)  # the one that is gone on with
+
+
+def show(settings: Settings, name: str, *, raw: bool | None, every: bool, json: bool) -> Exit:
+    """Print the conversation; `raw` None: as source in a pipe, drawn on a terminal."""
+    talk = _read(place(settings), name)
+    if json:
+        data(_object(talk, every=every))
+        return Exit.OK
+    pen = Pen(settings["ui.theme"])
+    pieces = list(_pieces(talk, pen, every=every, raw=not pen.terminal if raw is None else raw))
+    pen.page("\n\n".join(pieces).split("\n"))
+    return Exit.OK
+
+
+def _read(path: str, name: str) -> Talk:
+    from holychat.store import conversations
+
+    with opened(path) as db:
+        conversation = conversations.find(db, name)
+        messages = conversations.tree(db, conversation.id)
+        unfinished = conversations.unfinished(db, conversation.id)
+    branch = path_to(messages, _end(conversation, messages, unfinished))
+    return Talk(conversation, messages, unfinished, branch)
+
+
+def _end(
+    conversation: Conversation, messages: Mapping[int, Kept], unfinished: Sequence[Open]
+) -> int | None:
+    """The last message that belongs to the branch: the prompt too whose answer is still open, or
+    that never got one where there is nothing else."""
+    head = conversation.head
+    for each in unfinished:
+        prompt = messages.get(each.prompt)
+        if prompt is not None and prompt.parent == head:
+            return prompt.id
+    if head is None and all(message.role == "user" for message in messages.values()):
+        return max(messages, default=None)
+    return head
+
+
+def _object(talk: Talk, *, every: bool) -> dict[str, Any]:
+    """The conversation as `--json` shows it; the names of the store's values."""
+    shown = list(talk.messages.values()) if every else talk.branch
+    ids = {message.id for message in shown}
+    return {
+        **row(talk.conversation),
+        "system": talk.conversation.system,
+        "params": as_json(talk.conversation.params),
+        "head": talk.conversation.head,
+        "branch": [message.id for message in talk.branch],
+        "messages": [_message(message) for message in shown],
+        "unfinished": [as_json(each) for each in talk.unfinished if each.prompt in ids],
+    }
+
+
+def _message(message: Kept) -> dict[str, Any]:
+    """Its turn does not repeat what the message says."""
+    shown: dict[str, Any] = {
+        "id": message.id,
+        "parent": message.parent,
+        "role": message.role,
+        "text": message.text,
+        "reasoning": message.reasoning,
+        "created": message.created,
+    }
+    turn = message.turn
+    if turn is not None:
+        known = as_json(turn)
+        failure = turn.failure
+        shown["turn"] = {
+            name: known[name] for name in known if name not in ("text", "reasoning", "failure")
+        }
+        shown["turn"]["complete"] = turn.finish.complete
+        if failure is not None:
+            shown["turn"]["error"] = {"kind": failure.kind.value, "message": failure.what}
+    return shown
+
+
+# --- As text ------------------------------------------------------------------------------------
+
+
+def _pieces(talk: Talk, pen: Pen, *, every: bool, raw: bool) -> Iterator[str]:
+    """What stands between blank lines."""
+    yield _head(talk.conversation, pen)
+    yield from _messages(talk.branch, talk, pen, raw=raw)
+    if not talk.branch:
+        said = (
+            "nothing is left on this branch; --all shows the others" if talk.messages else "empty"
+        )
+        yield pen.dim(f"· {said}")
+    if every:
+        for chain in others(talk.messages, talk.branch):
+            yield pen.dim(f"── {_parting(talk.messages.get(chain[0].parent or 0))} ──")
+            yield from _messages(chain, talk, pen, raw=raw)
+
+
+def others(messages: Mapping[int, Kept], branch: Sequence[Kept]) -> list[list[Kept]]:
+    """The branches that were left, each from where it parts; every message once."""
+    seen = {message.id for message in branch}
+    last: dict[int | None, int] = {}
+    for message in messages.values():  # in the order of their ids
+        last[message.parent] = message.id
+    chains: list[list[Kept]] = []
+    for message in messages.values():
+        chain: list[Kept] = []
+        at: int | None = message.id
+        while at is not None and at not in seen:
+            seen.add(at)
+            chain.append(messages[at])
+            at = last.get(at)
+        if chain:
+            chains.append(chain)
+    return chains
+
+
+def _parting(after: Kept | None) -> str:
+    if after is None:
+        return "another beginning"
+    if after.role == "user":
+        return f"another answer to “{one_line(after.text, 40)}”"
+    return f"another way on from {after.id}"
+
+
+def _head(conversation: Conversation, pen: Pen) -> str:
+    said = [
+        when(conversation.updated, now()),
+        who(one_line(conversation.model, 200), one_line(conversation.provider, 100)),
+        f"from {one_line(conversation.origin, 40)}" if conversation.origin else "",
+    ]
+    lines = [
+        f"{pen.accent(conversation.short)}  {pen.bold(titled(conversation))}",
+        pen.dim(f"· {' · '.join(filter(None, said))}"),
+    ]
+    if conversation.system.strip():
+        lines.append(pen.dim(f"· system: {one_line(conversation.system)}"))
+    return "\n".join(lines)
+
+
+def _messages(chain: Sequence[Kept], talk: Talk, pen: Pen, *, raw: bool) -> Iterator[str]:
+    open_ = {each.prompt: each for each in talk.unfinished}
+    for at, message in enumerate(chain):
+        if message.role == "user":
+            yield _prompt(message.text, pen)
+        else:
+            yield _drawn(message.text, pen, raw=raw)
+            yield pen.dim(f"· {_said(message)}")
+            continue
+        if at + 1 < len(chain):
+            continue
+        if message.id in open_:
+            partial = open_[message.id]
+            if partial.text:
+                yield _drawn(partial.text, pen, raw=raw)
+            whom = who(one_line(partial.model, 200), one_line(partial.provider, 100))
+            yield pen.dim(f"· {whom} · not finished: it is being written, or its writer died")
+        else:
+            yield pen.dim("· no answer was kept")
+
+
+def _prompt(text: str, pen: Pen) -> str:
+    """Marked as at the prompt."""
+    shown = visible(text) if pen.terminal else text
+    first, *more = shown.strip("\n").split("\n")
+    return "\n".join([f"{pen.accent('›')} {first}", *(f"  {line}".rstrip() for line in more)])
+
+
+def _drawn(text: str, pen: Pen, *, raw: bool) -> str:
+    if raw:
+        return (visible(text) if pen.terminal else text).strip("\n")
+    from holychat.screen import Look
+    from holychat.screen.render import rendered
+
+    look = Look(color=pen.color, terminal=pen.terminal, theme=pen.theme)
+    return rendered(text, look, env.width()).strip("\n")
+
+
+def _said(message: Kept) -> str:
+    """The line after an answer: its number, who gave it, tokens, and why it is not whole."""
+    turn = message.turn
+    parts = [str(message.id), message.role if message.role != "assistant" else ""]
+    if turn is not None:
+        parts += [
+            who(one_line(turn.model, 200), one_line(turn.provider, 100)),
+            tokens(turn.usage) if turn.usage else "",
+            ending(turn),
+        ]
+    return " · ".join(filter(None, parts))
+
+
+__all__ = ["others", "show"]

@@ -1,0 +1,214 @@
+"""Whole conversations out of the store and into it again.
+
+Owns the way between rows and `Whole`: nothing is lost on it, and nothing that is there already is
+ever overwritten. `llm_logs` reads the databases of another program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from holychat.core.chat import Finish
+from holychat.core.formats import Exchange, Figures, Whole, finite, record
+from holychat.core.history import Kept
+from holychat.store.conversations import LETTERS, get, tree
+from holychat.store.turns import journalled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from sqlite3 import Row
+    from typing import Any
+
+    from holychat.store.db import Database
+
+_FIGURES = (
+    "started", "finish", "provider", "model", "prompt_tokens", "cached_tokens",
+    "completion_tokens", "reasoning_tokens", "estimated", "headers", "first", "total", "kind",
+    "failure",
+)  # fmt: skip
+_ID = 12  # characters of an id that we give
+
+
+class Restored(NamedTuple):
+    """What became of a conversation that was brought in."""
+
+    id: str
+    new: bool  # False: it was there already, word for word
+    renamed: bool  # its own id belongs to another one here
+
+
+# --- Out ----------------------------------------------------------------------------------------
+
+
+def dump(db: Database, conversation: str) -> Whole:
+    """A conversation as it is at this moment. Raises UsageError where there is none."""
+    with _moment(db):
+        return _dump(db, conversation)
+
+
+@contextlib.contextmanager
+def _moment(db: Database) -> Iterator[None]:
+    """Several queries see the same state, whoever writes meanwhile."""
+    db.run("BEGIN")
+    try:
+        yield
+    finally:
+        db.run("ROLLBACK")
+
+
+def _dump(db: Database, conversation: str) -> Whole:
+    about = get(db, conversation)
+    named = db.rows("SELECT named FROM conversations WHERE id = ?", (conversation,))[0]["named"]
+    kept = tree(db, conversation)
+    numbers = {identity: number for number, identity in enumerate(kept, 1)}
+    messages = [
+        replace(each, id=numbers[each.id], parent=numbers.get(each.parent or 0))
+        for each in kept.values()
+    ]
+    attempts: dict[int, list[Figures]] = {}
+    for row in db.rows(
+        "SELECT a.* FROM turns AS t JOIN attempts AS a ON a.turn = t.id"
+        " WHERE t.conversation = ? ORDER BY a.id",
+        (conversation,),
+    ):
+        attempts.setdefault(row["turn"], []).append(_figures(row))
+    exchanges: list[Exchange] = []
+    head = numbers.get(about.head or 0)
+    for row in db.rows("SELECT * FROM turns WHERE conversation = ? ORDER BY id", (conversation,)):
+        if row["prompt"] not in numbers:
+            continue
+        exchange = Exchange(
+            numbers[row["prompt"]],
+            numbers.get(row["answer"] or 0),
+            _figures(row),
+            row["served_model"],
+            bool(row["refusal"]),
+            tuple(attempts.get(row["id"], ())),
+        )
+        if row["writer"] is not None:
+            exchange, head = _closed(db, row["id"], exchange, messages, head)
+        exchanges.append(exchange)
+    about = replace(about, head=head, messages=len(messages))
+    return Whole(about, tuple(messages), tuple(exchanges), bool(named))
+
+
+def _closed(
+    db: Database, turn: int, open_: Exchange, messages: list[Kept], head: int | None
+) -> tuple[Exchange, int | None]:
+    """An open turn as it would be if its writer stopped now, and the head then."""
+    text, reasoning = journalled(db, turn)
+    finish = Finish.INTERRUPTED if text else Finish.FAILED
+    closed = replace(open_, figures=replace(open_.figures, finish=finish.value))
+    if not text:
+        return closed, head
+    number, at = len(messages) + 1, open_.figures.started
+    messages.append(Kept(number, open_.prompt, "assistant", text, reasoning, at))
+    return replace(closed, answer=number), number
+
+
+def _figures(row: Row) -> Figures:
+    values: dict[str, Any] = {name: row[name] for name in _FIGURES}
+    values["estimated"] = bool(values["estimated"])
+    for name in ("headers", "first", "total"):
+        values[name] = finite(values[name])
+    return Figures(**values)
+
+
+# --- In -----------------------------------------------------------------------------------------
+
+
+def restore(db: Database, whole: Whole) -> Restored:
+    """Bring a conversation in, in one transaction.
+
+    One that is there already, word for word, stays as it is. Where another has its id, it gets a
+    new one, which follows from what is in it: brought in once more, it is found to be there.
+    """
+    content = _content(whole)
+    own = identity = _ours(whole.conversation.id)
+    with db.write():
+        number = 0
+        while db.row("SELECT 1 FROM conversations WHERE id = ?", (identity,)):
+            if _content(_dump(db, identity)) == content:
+                return Restored(identity, new=False, renamed=identity != own)
+            number += 1
+            identity = _derived(f"{own} {number} {json.dumps(content)}")
+        _insert(db, whole, identity)
+    return Restored(identity, new=True, renamed=identity != own)
+
+
+def _content(whole: Whole) -> dict[str, Any]:
+    """All of it but its name in the store."""
+    return record(replace(whole, conversation=replace(whole.conversation, id="")))
+
+
+def _ours(identity: str) -> str:
+    """The id itself, or for one that nobody could type here, one that follows from it."""
+    fits = _ID <= len(identity) <= 2 * _ID and not set(identity) - set(LETTERS)
+    return identity if fits else _derived(identity)
+
+
+def _derived(seed: str) -> str:
+    digest = int.from_bytes(hashlib.sha256(seed.encode("utf-8", "surrogatepass")).digest())
+    return "".join(LETTERS[(digest >> 5 * at) % len(LETTERS)] for at in range(_ID))
+
+
+def _insert(db: Database, whole: Whole, identity: str) -> None:
+    about = whole.conversation
+    db.run(
+        "INSERT INTO conversations (id, title, named, created, updated, provider, model, system,"
+        " params, messages, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            identity,
+            about.title,
+            int(whole.named),
+            about.created,
+            about.updated,
+            about.provider,
+            about.model,
+            about.system,
+            json.dumps(dict(about.params)),
+            len(whole.messages),
+            about.origin,
+        ),
+    )
+    rows: dict[int | None, int | None] = {None: None}
+    for each in whole.messages:
+        rows[each.id] = db.run(
+            "INSERT INTO messages (conversation, parent, role, text, reasoning, created)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (identity, rows[each.parent], each.role, each.text, each.reasoning, each.created),
+        )
+    db.run("UPDATE conversations SET head = ? WHERE id = ?", (rows[about.head], identity))
+    for exchange in whole.exchanges:
+        _insert_exchange(db, exchange, identity, rows)
+
+
+def _insert_exchange(
+    db: Database, exchange: Exchange, identity: str, rows: dict[int | None, int | None]
+) -> None:
+    columns, marks = ", ".join(_FIGURES), ", ".join("?" * len(_FIGURES))
+    names = "conversation, prompt, answer, served_model, refusal"
+    turn = db.run(
+        f"INSERT INTO turns ({names}, {columns}) VALUES (?, ?, ?, ?, ?, {marks})",  # noqa: S608
+        (
+            identity,
+            rows[exchange.prompt],
+            rows[exchange.answer],
+            exchange.served_model,
+            int(exchange.refusal),
+            *_values(exchange.figures),
+        ),
+    )
+    for each in exchange.attempts:
+        db.run(
+            f"INSERT INTO attempts (turn, {columns}) VALUES (?, {marks})",  # noqa: S608 - ours
+            (turn, *_values(each)),
+        )
+
+
+def _values(figures: Figures) -> list[Any]:
+    return [getattr(figures, name) for name in _FIGURES]
