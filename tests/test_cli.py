@@ -21,7 +21,7 @@ from tests.provider import on_loop
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ["ask", "demo", "setup", "models", "providers", "doctor", "config"]
+COMMANDS = ["ask", "demo", "setup", "models", "providers", "doctor", "history", "config"]
 LINUX = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is Linux's")
 
 
@@ -78,6 +78,10 @@ async def test_each_command_has_help_with_an_example(place: Place, name: str) ->
         (["modles"], "'models'"),
         (["config"], "Usage: holychat config"),
         (["config", "shwo"], "'show'"),
+        (["history"], "Usage: holychat history"),
+        (["history", "lsit"], "'list'"),
+        (["history", "list", "-n", "0"], "-n"),
+        (["history", "export", "--format", "pdf"], "pdf"),
         (["--nonsense"], "--nonsense"),
         (["-m"], "requires an argument"),
         (["ask", "--timeout", "soon", "hi"], "soon"),

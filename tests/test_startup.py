@@ -92,6 +92,16 @@ async def test_config_has_no_network(place: Place) -> None:
         assert not modules & (HEAVY | {"httpx", "asyncio", "h11", "ssl"})
 
 
+@on_loop
+async def test_history_in_a_pipe_has_no_network_and_no_looks(place: Place) -> None:
+    ended = await place.run("ask", "-p", "demo", "hello")
+    assert ended.code == 0
+    for command in (("list",), ("search", "hello"), ("show", "hello"), ("list", "--json")):
+        modules = await loaded(place, "history", *command)
+        assert "sqlite3" in modules
+        assert not modules & (HEAVY | {"httpx", "asyncio", "h11", "ssl"})
+
+
 def test_importing_the_command_line_has_no_side_effects(place: Place) -> None:
     """Nothing is read, written or loaded by an import alone."""
 

@@ -68,7 +68,9 @@ class Whole:
 
 
 def healed(text: str) -> str:
-    """The text as UTF-8 can say it: halves of a pair are joined, a lone one becomes U+FFFD."""
+    """The text as a store can keep it: surrogates that are a pair are joined; a lone one, which
+    UTF-8 cannot say, and NUL, which ends a text in SQL, become U+FFFD."""
+    text = text.replace("\0", "\ufffd")
     try:
         text.encode()
         return text

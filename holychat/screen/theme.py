@@ -1,8 +1,9 @@
 """Colours by role. A theme is one row in _THEMES; everything painted asks one.
 
 The two built-in themes use the terminal's own sixteen colours, which are right on light and dark
-backgrounds alike; without colours only weights remain, and the text says the same. The values are
-rich's words for styles; `color` gives a role's colour to those who paint without rich.
+backgrounds alike; bright black is none of them, for in Solarized it is the background. Without
+colours only weights remain. The values are rich's words for styles; `color` gives a role's colour
+to those who paint without rich.
 """
 
 from __future__ import annotations
@@ -30,22 +31,22 @@ _THEMES: dict[str, dict[str, str]] = {
     "calm": {
         **_COMMON,
         "accent": "cyan",
-        "dim": "bright_black",
+        "dim": "dim",
         "warn": "yellow",
         "code": "cyan",
         "link": "cyan underline",
-        "address": "bright_black",
-        "quote": "bright_black",
+        "address": "dim",
+        "quote": "dim",
         "marker": "cyan",
     },
     "warm": {
         **_COMMON,
         "accent": "magenta",
-        "dim": "bright_black",
+        "dim": "dim",
         "warn": "red",
         "code": "yellow",
         "link": "blue underline",
-        "address": "bright_black",
+        "address": "dim",
         "quote": "magenta",
         "marker": "magenta",
     },
@@ -61,5 +62,5 @@ def theme(name: str = "calm") -> Theme:
 
 
 def color(name: str, role: str) -> str:
-    """The name of a role's colour among the terminal's sixteen, as rich spells it."""
+    """The name of a role's colour among the terminal's sixteen, as rich spells it; or "dim"."""
     return _THEMES[name][role].split()[0]

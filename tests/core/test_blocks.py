@@ -19,10 +19,12 @@ from holychat.core.blocks import (
     Heading,
     Html,
     Item,
+    Math,
     Paragraph,
     Piece,
     Quote,
     Row,
+    math_end,
 )
 
 EXAMPLES = json.loads((Path(__file__).parents[1] / "data" / "commonmark-0.31.json").read_text())
@@ -178,8 +180,142 @@ def test_definitions_stay_visible_each_on_its_line() -> None:
     assert pieces(source) == [
         Paragraph((), text="See [one][1]."),
         Definition((), text="[1]: https://a.example"),
-        Definition((), text="[^2]: a footnote"),
+        Paragraph((Item(1, 1, None, 4, "[^2]:"),), text="a footnote"),
     ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '[a b]: <x y> "a title"',
+        "[1]: https://a.example 'title'",
+        "[x]: /url (title)",
+        "[x]: <>",
+    ],
+)
+def test_what_is_a_definition(line: str) -> None:
+    assert pieces(line) == [Definition((), text=line)]
+
+
+@pytest.mark.parametrize(
+    "line", ["[Alice]: Hello **there** my friend", "[x]: /url title", "[x]:", '[x]: /url "title" x']
+)
+def test_what_is_no_definition(line: str) -> None:
+    assert pieces(line) == [Paragraph((), text=line)]
+
+
+def test_footnotes_hold_what_is_indented_by_four() -> None:
+    out = pieces("text\n[^1]: one\n    goes on\n\n    more\n[^b]: two\nlazy\n\nafter\n")
+    assert [piece.text for piece in out if isinstance(piece, Paragraph)] == [
+        "text",
+        "one\ngoes on",
+        "more",
+        "two\nlazy",
+        "after",
+    ]
+    notes = [container for piece in out for container in piece.path if isinstance(container, Item)]
+    assert [note.marker for note in notes] == ["[^1]:", "[^1]:", "[^b]:"]
+    assert len({note.list for note in notes}) == 1
+
+
+# --- Math ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"), [("$$", "$$"), ("\\[", "\\]"), ("\\begin{aligned}", "\\end{aligned}")]
+)
+@pytest.mark.parametrize("before", ["", "text\n"])
+def test_a_block_of_math_keeps_its_lines(begin: str, end: str, before: str) -> None:
+    lines = (begin, "x = 1", "- y", "= 2 \\\\", "    # z", "```", end)
+    out = pieces(before + "\n".join(lines) + "\nafter\n")
+    math = [piece for piece in out if isinstance(piece, Math)]
+    assert tuple(line for piece in math for line in piece.lines) == lines
+    assert (math[0].first, math[-1].last) == (True, True)
+    assert out[-1] == Paragraph((), text="after")
+
+
+def test_math_that_never_ends_ends_at_a_blank_line_and_with_its_container() -> None:
+    assert pieces("$$ x\ny\n\n- a\n")[-1].path
+    assert isinstance(pieces("> $$\n> x\n\ny\n")[-1], Paragraph)
+    assert isinstance(pieces("- \\[\n  x\n\ny\n")[-1], Paragraph)
+
+
+@pytest.mark.parametrize(
+    "line", ["$$x$$ and more", "\\[ x \\]", "\\begin{a}x\\end{a}", "$x$", "a $$"]
+)
+def test_math_that_ends_on_its_line_is_text(line: str) -> None:
+    assert pieces(line + "\n") == [Paragraph((), text=line)]
+
+
+def test_display_math_in_a_line_may_end_on_one_of_its_own() -> None:
+    source = "so $$\nx\n$$\nand **b**"
+    assert pieces(source) == [Paragraph((), text=source)]
+
+
+@pytest.mark.parametrize(
+    ("text", "math"),
+    [
+        ("\\(x\\) y", "\\(x\\)"),
+        ("\\[a \\\\] b\\] c", "\\[a \\\\] b\\]"),
+        ("$$f(x)=\\{a*b\\}$$", "$$f(x)=\\{a*b\\}$$"),
+        ("$a_1$ b", "$a_1$"),
+        ("$a \\$ b$", "$a \\$ b$"),
+        ("$5 and $6", ""),
+        ("$5 and 6$7", ""),
+        ("$ x$", ""),
+        ("$x $", ""),
+        ("$x", ""),
+        ("$$", ""),
+        ("$$$$", ""),
+        ("\\(\\)", ""),
+        ("\\[\\\\\\]", ""),
+        ("\\(x", ""),
+        ("$" + "x" * 500 + "$", ""),
+        ("\\(" + "x" * 3000 + "\\)", ""),
+    ],
+)
+def test_where_math_in_a_line_ends(text: str, math: str) -> None:
+    assert text[: math_end(text, 0)] == math
+
+
+def test_a_paragraph_is_not_cut_within_math() -> None:
+    math = "$" + "x + " * 90 + "x$"
+    for filler in range(200, 420, 7):
+        source = "w " * (filler // 2) + math + " w" * 400
+        texts = [piece.text for piece in pieces(source) if isinstance(piece, Paragraph)]
+        assert len(texts) > 1
+        assert any(math in text for text in texts), filler
+
+
+def test_prices_do_not_delay_the_cut() -> None:
+    source = "it is $5 or $6 here " + "w " * 2000
+    assert len(pieces(source)) > 8
+
+
+# --- Long lines ---------------------------------------------------------------------------------
+
+
+def test_a_byte_order_mark_is_no_text() -> None:
+    assert pieces("\ufeff# T\n", 0, 1) == [Heading((), level=1, text="T")]
+
+
+@pytest.mark.parametrize("before", ["> # ", "- ## ", "1. > # "])
+def test_a_long_heading_in_a_container_is_one(before: str) -> None:
+    assert len(pieces(before + "word " * 300)) == 1
+
+
+@pytest.mark.parametrize("size", [3999, 4000, 4001, 8000, 9000])
+@pytest.mark.parametrize("letter", ["x", " "])
+def test_a_long_line_of_code_says_where_it_goes_on(size: int, letter: str) -> None:
+    lines = ["a", letter * size + "b", "c"]
+    codes = [p for p in pieces("```\n" + "\n".join(lines) + "\n```\n") if isinstance(p, Code)]
+    out: list[str] = []
+    for code in codes:
+        new = list(code.lines)
+        if code.glued:
+            out[-1] += new.pop(0)
+        out += new
+    assert out == lines
 
 
 def test_items_know_their_list_and_number() -> None:

@@ -163,7 +163,7 @@ class Repl:
 
     def note(self, text: str) -> None:
         """Dim lines about what was done, or what to do; wrapped, so that no word of it is lost."""
-        self._tell(text, "\x1b[90m")
+        self._tell(text, "\x1b[2m")
 
     def complain(self, what: str, hint: str = "") -> None:
         """An error: what happened, and what to do."""
@@ -176,7 +176,7 @@ class Repl:
 
         words = f"· {one_line(text, 2000)}"
         for line in wrap(words, max(20, env.width() - 1), subsequent_indent="  ") or [words]:
-            shown = f"{color}{line}\x1b[39m" if self._color else line
+            shown = f"{color}{line}\x1b[m" if self._color else line
             env.write(f"{shown}\n".encode("utf-8", "replace"))
 
     def page(self, *sources: str) -> None:

@@ -18,29 +18,27 @@ if TYPE_CHECKING:
 
 def style(theme: str) -> dict[str, str]:
     """prompt_toolkit's styles for the prompt, the menu and the toolbar, in a theme's colours."""
-    accent, dim, warn = (
-        f"ansi{color(theme, role).replace('_', '')}" for role in ("accent", "dim", "warn")
-    )
+    accent, warn = (f"ansi{color(theme, role).replace('_', '')}" for role in ("accent", "warn"))
     menu = "completion-menu"
     return {
         "bottom-toolbar": "noreverse",
-        "bottom-toolbar.text": f"noreverse fg:{dim}",
+        "bottom-toolbar.text": "noreverse dim",
         "accent": f"fg:{accent}",
         "hint": f"fg:{warn}",
         "prompt": f"fg:{accent} bold",
-        "continuation": f"fg:{dim}",
-        "auto-suggestion": f"fg:{dim}",
+        "continuation": "dim",
+        "auto-suggestion": "dim",
         menu: "bg:default fg:default",
         f"{menu}.completion": "bg:default fg:default",
         f"{menu}.completion.current": f"bg:default fg:{accent} bold noreverse",
-        f"{menu}.meta.completion": f"bg:default fg:{dim}",
-        f"{menu}.meta.completion.current": f"bg:default fg:{dim} bold",
-        f"{menu}.multi-column-meta": f"bg:default fg:{dim}",
+        f"{menu}.meta.completion": "bg:default dim",
+        f"{menu}.meta.completion.current": "bg:default dim bold",
+        f"{menu}.multi-column-meta": "bg:default dim",
         f"{menu}.completion fuzzymatch.outside": "fg:default",
         f"{menu}.completion fuzzymatch.inside": f"fg:{accent} nobold",
         f"{menu}.completion fuzzymatch.inside.character": f"fg:{accent} nounderline bold",
         "scrollbar.background": "bg:default",
-        "scrollbar.button": f"bg:{dim}",
+        "scrollbar.button": "bg:ansibrightblack",
     }
 
 
