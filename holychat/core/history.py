@@ -79,6 +79,7 @@ class Open:
     """What came until now of an answer that is still being written, or whose writer died."""
 
     prompt: int  # the message that it answers
+    onto: int | None  # the answer that it goes on with, and whose text it does not repeat
     text: str
     reasoning: str
     provider: str

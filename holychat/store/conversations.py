@@ -156,7 +156,13 @@ def branch(db: Database, conversation: Conversation) -> list[Kept]:
 def unfinished(db: Database, conversation: str) -> list[Open]:
     """Its answers that nobody has closed yet, with what the journal holds of them."""
     return [
-        Open(row["prompt"], *_journalled(db, row["id"]), row["provider"], row["model"])
+        Open(
+            row["prompt"],
+            row["onto"],
+            *_journalled(db, row["id"]),
+            provider=row["provider"],
+            model=row["model"],
+        )
         for row in db.rows(
             "SELECT * FROM turns WHERE conversation = ? AND writer IS NOT NULL ORDER BY id",
             (conversation,),

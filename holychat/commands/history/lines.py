@@ -24,16 +24,8 @@ if TYPE_CHECKING:
 GAP = "  "
 TITLE = 24  # cells that a title should have; columns that leave it less are left out
 MODEL = 24  # cells that a model's name has at most
-NAMED = [
-    "black",
-    "red",
-    "green",
-    "yellow",
-    "blue",
-    "magenta",
-    "cyan",
-    "white",
-]  # in the order of their codes
+WEIGHTS = {"bold": "1", "dim": "2", "italic": "3"}
+NAMED = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"]
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;.*?(?:\x1b\\|\x07)")
 
 
@@ -125,7 +117,9 @@ class Pen:
 
 
 def _code(name: str) -> str:
-    """One of the terminal's sixteen colours as the number that it has in an escape sequence."""
+    """A colour of the terminal's sixteen, or "dim", as the number in an escape sequence."""
+    if name in WEIGHTS:
+        return WEIGHTS[name]
     bright = name.startswith("bright_")
     return str((90 if bright else 30) + NAMED.index(name.removeprefix("bright_")))
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from holychat.core.history import Conversation, Kept, Open
     from holychat.settings import Settings
 
+UNFINISHED = "not finished: it is being written, or its writer died"
+
 
 @dataclass(frozen=True, slots=True)
 class Talk:
@@ -66,7 +68,7 @@ def _end(
     that never got one where there is nothing else."""
     head = conversation.head
     for each in unfinished:
-        prompt = messages.get(each.prompt)
+        prompt = messages.get(each.prompt) if each.onto is None else None
         if prompt is not None and prompt.parent == head:
             return prompt.id
     if head is None and all(message.role == "user" for message in messages.values()):
@@ -128,6 +130,10 @@ def _pieces(talk: Talk, pen: Pen, *, every: bool, raw: bool) -> Iterator[str]:
         for chain in others(talk.messages, talk.branch):
             yield pen.dim(f"── {_parting(talk.messages.get(chain[0].parent or 0))} ──")
             yield from _messages(chain, talk, pen, raw=raw)
+    for each in talk.unfinished:
+        if each.onto is None and not _ends(talk.branch, each.prompt):
+            yield pen.dim(f"── {_parting(talk.messages.get(each.prompt))} ──")
+            yield from _partial(each, pen, raw=raw)
 
 
 def others(messages: Mapping[int, Kept], branch: Sequence[Kept]) -> list[list[Kept]]:
@@ -173,24 +179,34 @@ def _head(conversation: Conversation, pen: Pen) -> str:
 
 
 def _messages(chain: Sequence[Kept], talk: Talk, pen: Pen, *, raw: bool) -> Iterator[str]:
-    open_ = {each.prompt: each for each in talk.unfinished}
-    for at, message in enumerate(chain):
-        if message.role == "user":
-            yield _prompt(message.text, pen)
-        else:
-            yield _drawn(message.text, pen, raw=raw)
-            yield pen.dim(f"· {_said(message)}")
+    """The messages in their order; what is still being written where it will be."""
+    answers = {each.prompt: each for each in talk.unfinished if each.onto is None}
+    longer = {each.onto: each for each in talk.unfinished}
+    for message in chain:
+        if message.role != "user":
+            more = longer.get(message.id)
+            yield _drawn(message.text + (more.text if more else ""), pen, raw=raw)
+            yield pen.dim(f"· {_said(message)}{f' · {UNFINISHED}' if more else ''}")
             continue
-        if at + 1 < len(chain):
+        yield _prompt(message.text, pen)
+        if message is not chain[-1]:
             continue
-        if message.id in open_:
-            partial = open_[message.id]
-            if partial.text:
-                yield _drawn(partial.text, pen, raw=raw)
-            whom = who(one_line(partial.model, 200), one_line(partial.provider, 100))
-            yield pen.dim(f"· {whom} · not finished: it is being written, or its writer died")
-        else:
+        if message.id not in answers:
             yield pen.dim("· no answer was kept")
+        elif _ends(talk.branch, message.id):
+            yield from _partial(answers[message.id], pen, raw=raw)
+
+
+def _ends(branch: Sequence[Kept], message: int) -> bool:
+    return bool(branch) and branch[-1].id == message
+
+
+def _partial(answer: Open, pen: Pen, *, raw: bool) -> Iterator[str]:
+    """What came of an answer until now."""
+    if answer.text:
+        yield _drawn(answer.text, pen, raw=raw)
+    whom = who(one_line(answer.model, 200), one_line(answer.provider, 100))
+    yield pen.dim(f"· {whom} · {UNFINISHED}")
 
 
 def _prompt(text: str, pen: Pen) -> str:
