@@ -27,7 +27,9 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 CUT = 400  # characters of a paragraph from which on it may be cut, a few rows
-FORCED = 2000  # from which on it is cut at any blank, and at twice as many anywhere
+FORCED = 2000  # from which on it is cut at any blank
+UNBROKEN = 2800  # from which on it is cut anywhere
+MARKS = 200  # marks of markup in text that could not be cut, from which on CUT counts as FORCED
 LONG = 4000  # characters of a line that are taken before its end has come; of plain text, CUT
 NOTE = 4  # columns that what belongs to a footnote is indented by
 
@@ -344,12 +346,31 @@ class Blocks:
         return out
 
     def tail(self) -> list[Piece]:
-        """What `finish` would return if the document ended here; changes nothing."""
+        """What `finish` would return if the document ended here; changes nothing.
+
+        But what may be the head of a table, or the end of a fence, in a moment is not shown.
+        """
         copy = Blocks(whole=self._whole)
         copy._partial, copy._glued = self._partial, self._glued
         copy._path, copy._keys, copy._empty = self._path, self._keys, self._empty
         copy._leaf = self._leaf and replace(self._leaf, held=list(self._leaf.held))
+        copy._hold_back()
         return copy.finish()
+
+    def _hold_back(self) -> None:
+        leaf, words = self._leaf, self._partial.strip()
+        if self._glued:
+            return
+        if leaf is None:
+            if words[:1] == "|":
+                self._partial = ""
+        elif leaf.kind == "fence":
+            if words and not words.strip(leaf.fence[0]):
+                self._partial = ""
+        elif leaf.kind == "paragraph" and not leaf.begun and not words.strip("|:- "):
+            head = leaf.held[0]
+            if len(leaf.held) == 1 and head[:1] == "|" and len(head) < CUT:
+                self._leaf, self._partial = None, ""
 
     def _portions(self, line: str) -> str:
         """Take whole portions of a long line; returns what is left of it."""
@@ -689,12 +710,18 @@ _MARKS = re.compile(
 
 def _cut(text: str) -> int:
     """Where to cut: behind a blank from CUT on at which nothing is open, from FORCED on behind any
-    blank, from twice FORCED on anywhere. 0 where the text has no such place yet."""
+    blank, from UNBROKEN on anywhere. 0 where the text has no such place yet.
+
+    Text that is full of marks and has something open is cut as if it were longer: to read it takes
+    time that grows faster than its length.
+    """
+    full = 2 * text.count("[") + text.count("*") + text.count("_") > MARKS
+    forced, unbroken = (CUT, 2 * CUT) if full else (FORCED, UNBROKEN)
     open_marks: list[str] = []
     at = math = 0  # until where math goes on: there is no place in it
     while mark := _MARKS.search(text, at):
         found, at = mark.group(), mark.end()
-        if at > 2 * FORCED:
+        if at > unbroken:
             break
         if mark["math"]:
             if not _in_code(open_marks) and mark.start() >= math:
@@ -702,9 +729,9 @@ def _cut(text: str) -> int:
         elif not found.isspace():
             if mark.start() >= math:
                 _toggle(open_marks, found, text[at : at + 1])
-        elif at >= FORCED or (at >= CUT and at > math and not open_marks):
+        elif at >= forced or (at >= CUT and at > math and not open_marks):
             return at
-    return 2 * FORCED if len(text) >= 2 * FORCED else 0
+    return unbroken if len(text) >= unbroken else 0
 
 
 def _math_until(text: str, at: int) -> int:

@@ -2,7 +2,7 @@
 
 Owns the way from a tree of foreign messages (tools, hidden ones, several answers in a row) to one
 in which a prompt is followed by its answers; and ChatGPT's conversations.json, whose `mapping` is
-such a tree. Must not know SQL: `store.transfer` reads the trees that are in databases.
+such a tree. Must not know SQL: `store.llm_logs` reads the trees that are in a database.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def woven(
     created = about.created or min(dates, default=0)
     conversation = replace(
         about,
-        title=" ".join(healed(about.title).split()) or title_of((prompts or [loom.messages[0].text])[0]),
+        title=" ".join(healed(about.title).split())
+        or title_of((prompts or [loom.messages[0].text])[0]),
         created=created,
         updated=about.updated or max(dates, default=created),
         model=healed(about.model) or (models[-1] if models else ""),

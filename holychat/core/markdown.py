@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from holychat.core.history import Kept
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>&#|~])")
+_OPENS = re.compile(r"```|~~~|<[!?a-zA-Z]")  # without these nothing can stay open
 _CLOSERS = (">", "-->", "?>", "]]>")
-_TAG = re.compile(r"<(script|pre|style|textarea)\b", re.IGNORECASE)  # until it is closed (CommonMark)
+# What goes on until it is closed, over blank lines too (CommonMark 4.6).
+_TAG = re.compile(r"<(script|pre|style|textarea)\b", re.IGNORECASE)
 
 
 def branch(whole: Whole) -> list[Kept]:
@@ -96,6 +98,8 @@ def _closed(text: str) -> str:
 
 def _is_closed(text: str) -> bool:
     """Whether a heading below the text is one."""
+    if not _OPENS.search(text):
+        return True
     blocks, lines = Blocks(whole=True), text.replace("\r\n", "\n").replace("\r", "\n")
     pieces = [*blocks.feed(f"{lines}\n\n## .\n"), *blocks.finish()]
     return bool(pieces) and isinstance(pieces[-1], Heading) and not pieces[-1].path

@@ -173,12 +173,12 @@ class Chat:
         )
         fold = Fold(self.provider.name, self.model, request, self.clock)
         events = failover.reply(self.client, self.provider, request)
-        seam = Seam(partial.text) if partial else None
+        joint = Joint(partial.text, self._exact) if partial else None
         turn: Turn | None = None
         try:
-            async for notice in self._open(prompt, len(before), joined=seam is not None):
+            async for notice in self._open(prompt, len(before), joined=joint is not None):
                 yield notice
-            async with aclosing(joined(events, seam) if seam else events) as parts:
+            async with aclosing(joint.of(events) if joint else events) as parts:
                 async for event in parts:
                     fold.add(event)
                     if isinstance(event, Delta):
@@ -190,11 +190,8 @@ class Chat:
         finally:
             # Also when the turn was cancelled or its reader went away in the middle.
             turn = turn or fold.turn(Finish.INTERRUPTED)
-            if partial is not None and seam is not None:
-                more = turn.text + (
-                    seam.finish(cut=True) if turn.finish is Finish.INTERRUPTED else ""
-                )
-                turn = replace(turn, text=partial.text + more if more else "")
+            if partial is not None and joint is not None:
+                turn = joint.turn(partial, turn)
             self.recorder.end(turn)
             if partial is not None and turn.text:
                 turn = replace(turn, usage=_sum(partial.usage, turn.usage))
@@ -219,6 +216,11 @@ class Chat:
         for notice in self._warnings():
             yield notice
 
+    def _exact(self) -> bool:
+        """Whether the provider itself goes on with the beginning of an answer."""
+        name = self.provider.name
+        return bool(self.client.quirks.get(name, self.provider.quirks).prefix)
+
     def _warnings(self) -> list[Notice]:
         warnings = self.recorder.warnings
         return [Notice(warnings.popleft()) for _ in range(len(warnings))]
@@ -235,22 +237,47 @@ class Chat:
             self.failed = prompt
 
 
-async def joined(events: AsyncGenerator[Event, None], seam: Seam) -> AsyncGenerator[Event, None]:
-    """The events of a continuation, without what it says for the second time."""
-    async with aclosing(events) as parts:
-        try:
-            async for event in parts:
-                if isinstance(event, Delta) and event.text:
-                    event.text = seam.feed(event.text)
-                yield event
-        except Failure:
-            if rest := seam.finish(cut=True):
-                yield Delta(rest)
-            raise
-    if rest := seam.finish():
-        yield Delta(rest)
-    if seam.diverged:
-        yield Notice("the model began another answer instead of going on: it stands below")
+class Joint:
+    """Where an answer is gone on with: the events of the continuation, without what it says for
+    the second time, and the turn that comes of the two parts.
+
+    `exact` is asked when the first delta is there: only then it is known how the provider took it.
+    """
+
+    def __init__(self, before: str, exact: Callable[[], bool]) -> None:
+        self._before = before
+        self._exact = exact
+        self._seam: Seam | None = None
+
+    async def of(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+        async with aclosing(events) as parts:
+            try:
+                async for event in parts:
+                    if isinstance(event, Delta):
+                        seam = self._seam = self._seam or Seam(self._before, self._exact())
+                        event.text = seam.feed(event.text) if event.text else ""
+                    yield event
+            except Failure:
+                if rest := self._rest(cut=True):
+                    yield Delta(rest)
+                raise
+        if rest := self._rest():
+            yield Delta(rest)
+        if self._seam is not None and self._seam.diverged:
+            yield Notice("the model began another answer instead of going on: it stands below")
+
+    def turn(self, partial: Turn, more: Turn) -> Turn:
+        """Both parts as one; without text where no more came, unless that is the end of it."""
+        text = more.text
+        if more.finish is Finish.INTERRUPTED:
+            text += self._rest(cut=True)
+        if not text and more.finish is not Finish.STOP:
+            return more
+        thoughts = "\n\n".join(filter(None, (partial.reasoning, more.reasoning)))
+        return replace(more, text=partial.text + text, reasoning=thoughts)
+
+    def _rest(self, *, cut: bool = False) -> str:
+        return self._seam.finish(cut=cut) if self._seam is not None else ""
 
 
 def _sum(one: Usage | None, other: Usage | None) -> Usage | None:

@@ -71,7 +71,7 @@ class Session:
     async def stored(self, query: Callable[..., Any], *values: Any) -> Any:
         """A query of the store, in the order of what is written. Raises HolychatError."""
         if self.recorder.path is None:
-            raise UsageError("conversations are not kept here", "Leave --no-store out.")
+            raise UsageError("conversations are not kept here: --no-store, or the store is none")
         return await asyncio.wrap_future(self.recorder.ask(lambda db: query(db, *values)))
 
     async def resumed(self, name: str = "", wanted: str = "", pinned: str = "") -> Chat:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import sqlite3
 import sys
 import time
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 PATIENCE = 10.0  # seconds that a write waits for another holychat's
 APPLICATION = 0x486F6C79  # "Holy", in the file's header
 CHECKPOINT = 4 << 20  # bytes of the write-ahead log from which on it is folded into the file
+ROOM = 64 << 10  # bytes without which a disk is full
 # SQLite before this one can lose writes when two processes reset the log at once (its changelog).
 SAFE_RESET = (3, 51, 3)
 # File systems on which the log's shared memory does not work between machines.
@@ -323,6 +325,13 @@ def _under(path: str, place: str) -> bool:
     return path == place or path.startswith(place.rstrip("/") + "/")
 
 
+def _full(path: str) -> bool:
+    try:
+        return shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free < ROOM
+    except OSError:
+        return False
+
+
 def _fitting(value: Any) -> Any:
     """The nearest value that SQLite can hold."""
     if isinstance(value, str):
@@ -360,5 +369,7 @@ def _trouble(error: Exception, path: str) -> StoreTrouble:
     if code == sqlite3.SQLITE_CORRUPT_VTAB:
         return StoreTrouble(f"the store {path}: its search index is damaged", "")
     code &= 0xFF
+    if code == sqlite3.SQLITE_IOERR and _full(path):  # where the log's shared memory has no room
+        code = sqlite3.SQLITE_FULL
     what, hint = _HINTS.get(code, (str(getattr(error, "strerror", "") or error), ""))
     return StoreTrouble(f"the store {path}: {what}", hint)

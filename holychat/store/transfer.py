@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from holychat.core.chat import Finish
+from holychat.core.failure import StoreTrouble
 from holychat.core.formats import Exchange, Figures, Whole, finite, record
 from holychat.core.history import Kept
 from holychat.store.conversations import LETTERS, get, tree
@@ -57,7 +58,8 @@ def _moment(db: Database) -> Iterator[None]:
     try:
         yield
     finally:
-        db.run("ROLLBACK")
+        with contextlib.suppress(StoreTrouble):  # SQLite ended it, and what failed is on its way
+            db.run("ROLLBACK")
 
 
 def _dump(db: Database, conversation: str) -> Whole:

@@ -6,6 +6,7 @@ Owns the life of a turn in the file. `recorder` calls this from its thread.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import secrets
@@ -47,17 +48,14 @@ class Begun:
 # --- Writers: who is alive ----------------------------------------------------------------------
 
 
-def enlist(db: Database) -> str:
-    """Note this process as a writer; returns its id."""
-    writer = secrets.token_hex(8)
-    with db.write():
-        _sign(db, writer)
-    return writer
+def enlist() -> str:
+    """An id for this process as a writer; it is in the file from its first write on."""
+    return secrets.token_hex(8)
 
 
 def known() -> bool:
     """Whether others on this machine see that we are alive without a sign of life."""
-    return bool(_born(os.getpid()))
+    return bool(_our_birth(os.getpid()))
 
 
 def _sign(db: Database, writer: str) -> None:
@@ -65,7 +63,7 @@ def _sign(db: Database, writer: str) -> None:
     db.run(
         "INSERT INTO writers (id, host, pid, born, lease) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (id) DO UPDATE SET lease = excluded.lease",
-        (writer, socket.gethostname(), os.getpid(), _born(os.getpid()), now() + LEASE),
+        (writer, socket.gethostname(), os.getpid(), _our_birth(os.getpid()), now() + LEASE),
     )
 
 
@@ -141,6 +139,12 @@ def _is_dead(row: Row) -> bool:
     if row["host"] == socket.gethostname() and row["born"]:
         return _born(int(row["pid"])) != str(row["born"])
     return bool(row["lease"] < now())
+
+
+@functools.cache
+def _our_birth(pid: int) -> str:
+    """Our own, which is asked for at each entry of the journal."""
+    return _born(pid)
 
 
 def _born(pid: int) -> str:

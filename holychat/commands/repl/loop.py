@@ -26,8 +26,8 @@ from holychat import env
 from holychat.commands.repl import slash, toolbar
 from holychat.commands.repl.complete import InputHistory, SlashCompleter
 from holychat.commands.repl.keys import LEAVE_HINT, Pastes, Typing, bindings, typed_before
-from holychat.core.chat import Done, Usage
-from holychat.core.failure import HolychatError, SettingsError
+from holychat.core.chat import Done, Finish, Usage
+from holychat.core.failure import HolychatError, SettingsError, UsageError
 from holychat.core.provider import DEMO
 from holychat.core.sanitize import one_line
 from holychat.engine.choice import chosen, missing_key
@@ -93,6 +93,8 @@ class Repl:
         self._keyless = False  # the demo, for want of a key
         self._pinned, self._named = self._first_choice()
         self.orphan = ""  # a conversation whose last answer broke off when a holychat was killed
+        self._orphans: list[Orphan] = []  # all of them, until they are offered
+        self._drafts: list[str] = []  # what stood at the prompts of killed holychats
         self._sessions: dict[str, str] = {}  # what completion offers: id -> title
         self._draft: asyncio.TimerHandle | None = None
         self._draft_kept = False
@@ -133,12 +135,23 @@ class Repl:
         """What the conversation is called; empty before it has begun."""
         return self._chat.title if self._chat is not None else ""
 
-    async def resume(self, name: str) -> None:
+    async def resume(self, name: str, *, hint: bool = True) -> None:
         """Go on with a kept conversation and show where it stands."""
         session = await self._client()
-        self._chat = await session.resumed(name)
+        await self._enter(session, name)
         self.orphan = ""
-        self.tail()
+        self.tail(hint=hint)
+        self._warn(session)
+
+    async def discard(self) -> None:
+        """Throw the answer away that a killed holychat left; its prompt stands in the next one."""
+        name, self.orphan = self.orphan, ""
+        session = await self._client()
+        await self._enter(session, name)
+        if self.chat.last is None or self.chat.last.finish is not Finish.INTERRUPTED:
+            raise UsageError("the answer was gone on with since", "/undo takes it back.")
+        self.default = self.chat.take_back()
+        self._warn(session)
 
     def forget(self) -> None:
         """A new conversation."""
@@ -188,7 +201,7 @@ class Repl:
         with self._typing.released():
             page("\n".join(rendered(source, look, width) for source in sources), os.environ)
 
-    def tail(self) -> None:
+    def tail(self, *, hint: bool = True) -> None:
         """The last exchange of a conversation that was resumed, so that one sees where one is."""
         from holychat.screen.render import rendered
 
@@ -205,8 +218,13 @@ class Repl:
             self.note(f"{len(rows) - room} rows above; /last shows all of it")
         env.write(("\n".join(rows[-room:]) + "\n").encode("utf-8", "replace"))
         said = ending(last.turn)
-        if said:
+        if said and hint:
             self.note(f"{said}; /continue goes on with it")
+
+    def _warn(self, session: Session) -> None:
+        """What is to be said of the store and of a model that is not there any more."""
+        while session.recorder.warnings:
+            self.note(session.recorder.warnings.popleft())
 
     def restyle(self, theme: str) -> None:
         """Go on in the colours of another theme."""
@@ -222,8 +240,13 @@ class Repl:
     async def run(self) -> Exit:
         """Prompt and answer until the user leaves."""
         if self.wish.session or self.wish.again:
-            await self.session()
-        self._greet()
+            session = await self.session()
+            self._greet()
+            self.tail()
+            self._warn(session)
+            env.out("")
+        else:
+            self._greet()
         # Raw from here on, also between prompts: what is typed there would be echoed, and its
         # Enter would arrive as a line feed, which adds a line instead of sending.
         with self._prompt.app.input.raw_mode():
@@ -342,8 +365,7 @@ class Repl:
         session = await self._client()
         wanted, pinned = self.wish.model, self.wish.provider
         if self.wish.session or self.wish.again:
-            self._chat = await session.resumed(self.wish.session, wanted, pinned)
-            self._chat.params.update(self.wish.params)
+            await self._enter(session, self.wish.session, wanted, pinned)
         else:
             asked = ("", DEMO) if self._keyless else (wanted, pinned)
             provider, model = await session.choose(*asked)
@@ -351,17 +373,37 @@ class Repl:
                 self._begin(provider, model)
         self._left = asyncio.get_running_loop().create_task(self._take_over(session))
 
+    async def _enter(self, session: Session, name: str, wanted: str = "", pinned: str = "") -> None:
+        """Load a kept conversation, with what a killed holychat has left of it."""
+        await self._bury(session)
+        self._chat = await session.resumed(name, wanted, pinned)
+        self._chat.params.update(self.wish.params)
+
+    async def _bury(self, session: Session) -> None:
+        orphans, drafts = await asyncio.wrap_future(session.recorder.bury())
+        self._orphans += [orphan for orphan in orphans if orphan.text]
+        # A question that nobody began to answer is one that is still to be asked.
+        self._drafts += [orphan.prompt for orphan in orphans if not orphan.text] + drafts
+
     async def _take_over(self, session: Session) -> None:
         """What a killed holychat left: its answer is offered, its prompt stands in ours."""
-        orphans, drafts = await asyncio.wrap_future(session.recorder.bury())
+        await self._bury(session)
         await self.learn_sessions()
-        found = [orphan for orphan in orphans if orphan.text]
-        if found and not self.chat.exchanges:
-            self.orphan = found[-1].conversation.id
-            await run_in_terminal(lambda: self._offer(found[-1]))
+        if self._orphans:
+            found = self._orphans.pop()
+            self._orphans.clear()
+            if not self.chat.exchanges:
+                self.orphan = found.conversation.id
+                await run_in_terminal(lambda: self._offer(found))
+            elif session.recorder.conversation == found.conversation.id:
+                self.orphan = found.conversation.id  # the tail has said so
+        draft = self._drafts.pop() if self._drafts else ""
+        self._drafts.clear()
         buffer = self._prompt.default_buffer
-        if drafts and not buffer.text and self._running is None:
-            buffer.insert_text(drafts[-1])
+        if draft and not self._prompt.app.is_running:
+            self.default = self.default or draft
+        elif draft and not buffer.text and self._running is None:
+            buffer.insert_text(draft)
             self.hint("this is what you were typing")
 
     def _offer(self, orphan: Orphan) -> None:
@@ -405,16 +447,24 @@ class Repl:
         except HolychatError:
             self.default = prompt  # nothing was sent: it stands in the prompt again
             raise
+        if self.orphan and self.chat.exchanges:  # it is the last answer, and soon no more
+            self.orphan = ""
         await self._show(self.chat.send(prompt, again=again))
 
     async def carry_on(self) -> None:
         """Go on with the last answer where it broke off."""
         await self.session()
         if self.orphan and not self.chat.exchanges:
-            await self.resume(self.orphan)
-        await self._show(self.chat.carry_on())
+            await self.resume(self.orphan, hint=False)
+        self.orphan = ""
+        await self._show(self.chat.carry_on(), "/continue tries it again")
 
-    async def _show(self, events: AsyncGenerator[Event, None]) -> None:
+    async def _show(
+        self,
+        events: AsyncGenerator[Event, None],
+        hint: str = "/retry sends it again, /edit changes it first",
+    ) -> None:
+        """Show a turn; `hint` is what to do where no text came."""
         out = self._out = self._writer()
         task = self._answer = asyncio.get_running_loop().create_task(self._stream(events, out))
         try:
@@ -429,7 +479,7 @@ class Repl:
         else:
             task.result()
         if turn is not None:
-            self._comment(turn)
+            self._comment(turn, hint)
 
     @staticmethod
     async def _stream(events: AsyncGenerator[Event, None], out: Writer) -> None:
@@ -456,17 +506,14 @@ class Repl:
 
         return writer("live" if env.can_move_cursor(os.environ) else "plain", self._look())
 
-    def _comment(self, turn: Turn) -> None:
+    def _comment(self, turn: Turn, otherwise: str) -> None:
         """What is to be said of a turn that did not go well."""
         if turn.failure is None:
             return
         session = self._session
         hint = session.explain(turn.failure, turn.provider, turn.model) if session else ""
         self.complain(turn.failure.what, hint)
-        if turn.text:
-            self.note("/continue goes on with it, /retry asks anew")
-        else:
-            self.note("/retry sends it again, /edit changes it first")
+        self.note("/continue goes on with it, /retry asks anew" if turn.text else otherwise)
 
     # --- The prompt -------------------------------------------------------------------------
 

@@ -185,8 +185,7 @@ async def discard(repl: Repl, _: str) -> None:
     """Throw the cut answer away that a killed holychat left."""
     if not repl.orphan:
         raise UsageError("there is no such answer", "/undo takes the last exchange back.")
-    await repl.resume(repl.orphan)
-    repl.default = repl.chat.take_back()
+    await repl.discard()
     repl.note("thrown away; its prompt stands in the line again")
 
 
@@ -262,6 +261,21 @@ def save(repl: Repl, file: str) -> None:
     repl.note(f"saved in {file}")
 
 
+@command("FILE")
+async def export(repl: Repl, file: str) -> None:
+    """Write the conversation to a new file: .md, .html, or .json, which loses nothing."""
+    from holychat.engine.export import save as exported
+
+    session = await repl.session()
+    if not file:
+        raise UsageError("/export takes a file's name, like talk.md, talk.html or talk.json")
+    if not session.recorder.conversation:
+        raise UsageError("there is nothing to export yet")
+    here = await session.stored(get, session.recorder.conversation)
+    await session.stored(exported, [here], _path(file))
+    repl.note(f"written to {file}")
+
+
 @command()
 def edit(repl: Repl, _: str) -> None:
     """Edit the last prompt; what you send takes its place."""
@@ -329,10 +343,14 @@ def code(repl: Repl, text: str) -> None:
     repl.note(f"wrote {lines} {'line' if lines == 1 else 'lines'} to {file}")
 
 
+def _path(file: str) -> str:
+    return os.path.expanduser(file)
+
+
 def _write(file: str, text: str) -> None:
     """A new file with the text. Raises UsageError where there is one, or none can be."""
     try:
-        with open(os.path.expanduser(file), "x", encoding="utf-8", newline="") as out:
+        with open(_path(file), "x", encoding="utf-8", newline="") as out:
             out.write(text.encode("utf-8", "replace").decode("utf-8"))
     except FileExistsError as error:
         raise UsageError(f"{file} is there already", "Nothing was written.") from error

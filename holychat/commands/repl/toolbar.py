@@ -46,16 +46,15 @@ def line(
     left: str, usage: Usage, hint: str, *, title: str, multiline: bool, width: int
 ) -> FormattedText:
     """The fragments of the toolbar, at most `width` cells."""
-    right = [f"{'≈' if usage.estimated else ''}{usage.prompt + usage.completion:,} tok"]
-    if not usage.prompt + usage.completion:
-        right = []
+    said = usage.prompt + usage.completion
+    right = [f"{'≈' if usage.estimated else ''}{said:,} tok"] if said else []
     if multiline:
         right.append("Enter: new line · Esc Enter: send")
     tail = "   ".join(right)
     room = max(8, width - len(tail) - 4)
     free = width - min(len(left), room) - len(tail) - 8
-    if title and tail and free > 12:
-        tail += f"   {one_line(title, min(40, free))}"
+    if title and free > 12:
+        tail += f"{'   ' if tail else ''}{one_line(title, min(40, free))}"
     shown = FormattedText([("class:accent", one_line(left, room))])
     if hint:
         shown.append(("class:hint", f"   {one_line(hint, max(8, width - len(left) - 4))}"))

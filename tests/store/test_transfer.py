@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import sqlite3
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from holychat.core.chat import Finish, Timings, Turn, Usage
+from holychat.core.failure import Failure, Kind, UsageError
+from holychat.core.formats import Whole, decoded, document, record, wholes
+from holychat.store import turns
+from holychat.store.conversations import find, fork, get, rename, tree
+from holychat.store.db import Database
+from holychat.store.llm_logs import llm
+from holychat.store.search import search
+from holychat.store.transfer import dump, restore
+from tests import llm_logs
+from tests.wholes import WHOLE
+from tests.wholes import wholes as any_wholes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    with contextlib.closing(Database(str(tmp_path / "store.db"))) as database:
+        yield database
+
+
+def said(db: Database, writer: str, conversation: str, prompt: str, turn: Turn) -> turns.Begun:
+    head = get(db, conversation).head if conversation else None
+    begun = turns.begin(
+        db, writer, conversation, prompt, head,
+        provider="box", model="m", system="s", params={"temperature": 1},
+    )  # fmt: skip
+    turns.close(db, begun, turn)
+    return begun
+
+
+TURN = Turn("An answer", "Hm", Finish.STOP, "box", "m", Usage(1, 2, 0, 1), Timings(0.1, 0.2, 3.0))
+CUT = replace(TURN, text="Half", finish=Finish.CUT, failure=Failure(Kind.CUT, "it ended"))
+
+
+# --- Out and in again ---------------------------------------------------------------------------
+
+
+def test_a_conversation_comes_back_with_everything(db: Database) -> None:
+    restored = restore(db, WHOLE)
+    assert restored == (WHOLE.conversation.id, True, False)
+    assert record(dump(db, restored.id)) == record(WHOLE)
+    kept = list(tree(db, restored.id).values())
+    assert kept[1].turn is not None
+    assert kept[1].turn.usage == Usage(10, 20, 0, 0, estimated=True)
+    assert db.check() == []
+    assert [hit.conversation.id for hit in search(db, "scattering")] == [restored.id]
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Paths of stores that are not there yet."""
+    folder = tmp_path_factory.mktemp("stores")
+    return (str(folder / f"{number}.db") for number in itertools.count())
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(any_wholes())
+def test_any_tree_does(fresh: Iterator[str], whole: Whole) -> None:
+    with contextlib.closing(Database(next(fresh))) as db:
+        restored = restore(db, whole)
+        assert restored.id == whole.conversation.id
+        again = dump(db, restored.id)
+        assert "".join(document([again])) == "".join(document([whole]))
+        assert restore(db, whole) == (restored.id, False, False)
+        assert db.check() == []
+
+
+def test_what_was_really_said_comes_back_in_another_store(db: Database, tmp_path: Path) -> None:
+    writer = turns.enlist(db)
+    begun = said(db, writer, "", "Why \U0001f600?", TURN)
+    said(db, writer, begun.conversation, "And?", CUT)
+    said(db, writer, begun.conversation, "Nothing", replace(TURN, text="", finish=Finish.FAILED))
+    turns.rewind(db, begun.conversation, begun.prompt + 1)
+    said(db, writer, begun.conversation, "Or?", TURN)
+    rename(db, begun.conversation, "Mine")
+    copy = fork(db, get(db, begun.conversation), get(db, begun.conversation).head)
+    with contextlib.closing(Database(str(tmp_path / "other.db"))) as other:
+        for identity in (begun.conversation, copy.id):
+            whole = dump(db, identity)
+            assert restore(other, whole).id == identity
+            assert "".join(document([dump(other, identity)])) == "".join(document([whole]))
+        assert get(other, copy.id).origin == begun.conversation
+        assert find(other, begun.conversation[:6]).id == begun.conversation
+
+
+def test_brought_in_twice_it_is_there_once(db: Database) -> None:
+    assert restore(db, WHOLE).new
+    assert restore(db, WHOLE) == (WHOLE.conversation.id, False, False)
+    # Gone on with here, it is another one; what is here is not touched.
+    rename(db, WHOLE.conversation.id, "Mine now")
+    mine = dump(db, WHOLE.conversation.id)
+    second = restore(db, WHOLE)
+    assert second.new
+    assert second.renamed
+    assert second.id != WHOLE.conversation.id
+    assert dump(db, WHOLE.conversation.id) == mine
+    assert restore(db, WHOLE) == (second.id, False, True)
+    rename(db, second.id, "Mine too")
+    third = restore(db, WHOLE)
+    assert third.new
+    assert len({third.id, second.id, WHOLE.conversation.id}) == 3
+
+
+@pytest.mark.parametrize(
+    "identity", ["chatgpt:6f9a", "x", "../../etc", "ABC" * 5, "ö\ud800", "a" * 99]
+)
+def test_a_foreign_id_becomes_one_that_can_be_typed(db: Database, identity: str) -> None:
+    whole = replace(WHOLE, conversation=replace(WHOLE.conversation, id=identity))
+    restored = restore(db, whole)
+    assert restored.new
+    assert not restored.renamed
+    assert find(db, restored.id[:8]).id == restored.id
+    assert restore(db, whole) == (restored.id, False, False)
+
+
+def test_an_open_turn_is_what_came_of_it(db: Database) -> None:
+    writer = turns.enlist(db)
+    begun = said(db, writer, "", "One", TURN)
+    open_ = turns.begin(db, writer, begun.conversation, "Two", begun.prompt + 1,
+                        provider="box", model="m", system="", params={})  # fmt: skip
+    assert dump(db, begun.conversation).exchanges[-1].figures.finish == "failed"
+    turns.journal(db, writer, open_.turn, 0, "Half an ", "hm")
+    turns.journal(db, writer, open_.turn, 1, "answer", "")
+    whole = dump(db, begun.conversation)
+    assert whole.messages[-1].text == "Half an answer"
+    assert whole.messages[-1].reasoning == "hm"
+    assert whole.exchanges[-1].figures.finish == "interrupted"
+    assert whole.conversation.head == len(whole.messages) == 4
+    assert len(tree(db, begun.conversation)) == 3  # nothing was changed
+
+
+def test_one_that_cannot_be_written_leaves_nothing(db: Database) -> None:
+    broken = replace(WHOLE.exchanges[0], prompt=99)
+    with pytest.raises(KeyError):
+        restore(db, replace(WHOLE, exchanges=(*WHOLE.exchanges, broken)))
+    with pytest.raises(UsageError):
+        get(db, WHOLE.conversation.id)
+    assert db.rows("SELECT * FROM messages") == []
+    assert restore(db, WHOLE).new
+
+
+# --- llm's logs.db ------------------------------------------------------------------------------
+
+
+def by_title(path: Path) -> dict[str, Whole]:
+    return {whole.conversation.title: whole for whole in llm(str(path))}
+
+
+def texts(whole: Whole) -> list[tuple[int | None, str, str]]:
+    return [(each.parent, each.role, each.text) for each in whole.messages]
+
+
+FIRST = [
+    (None, "user", "What is a cat?"),
+    (1, "assistant", "An animal."),
+    (2, "user", "A long text.\nAnd this?\n\n[attachment: image/png cat.png]"),
+    (3, "assistant", "Another."),
+]
+
+
+def test_the_logs_of_an_older_llm(tmp_path: Path, db: Database) -> None:
+    found = by_title(llm_logs.old(tmp_path / "logs.db").path)
+    assert set(found) == {"What is a cat?", "Time?"}
+    cat = found["What is a cat?"]
+    assert texts(cat) == FIRST
+    about = cat.conversation
+    assert (about.model, about.system, about.origin, about.head) == ("gpt-4o", "Be brief", "llm", 4)
+    assert about.params == {"temperature": 0.5}
+    assert about.created == cat.messages[0].created == 1714557600500
+    assert about.updated == 1714557660000
+    assert cat.messages[1].reasoning == "Hm."
+    figures = cat.exchanges[0].figures
+    assert (figures.prompt_tokens, figures.completion_tokens) == (7, 3)
+    assert (figures.reasoning_tokens, figures.total, figures.finish) == (2, 1.5, "stop")
+    assert cat.exchanges[1].figures.model == "gpt-4o-x"
+    assert texts(found["Time?"]) == [(None, "user", "Time?"), (1, "assistant", "Noon.")]
+    for whole in found.values():
+        assert restore(db, whole).new
+        assert not restore(db, whole).new
+    assert search(db, "animal")[0].conversation.origin == "llm"
+
+
+def test_the_logs_of_a_newer_llm_go_on_where_the_older_ones_end(tmp_path: Path) -> None:
+    found = by_title(llm_logs.new(tmp_path / "logs.db").path)
+    assert set(found) == {"What is a cat?", "Time?", "Time"}
+    cat = found["What is a cat?"]
+    assert texts(cat) == [*FIRST, (4, "user", "Why?"), (5, "assistant", "Who knows.")]
+    assert [each.created for each in cat.messages][:2] == [1714557600500] * 2
+    assert (cat.conversation.system, cat.conversation.model) == ("Be brief", "gpt-5")
+    assert cat.exchanges[0].figures.completion_tokens == 3
+    figures = cat.exchanges[2].figures
+    assert (figures.model, figures.cached_tokens, figures.completion_tokens) == ("gpt-5-x", 9, 4)
+    time = found["Time"]
+    assert texts(time) == [
+        (None, "user", "Time?"),
+        (1, "assistant", "Noon."),
+        (1, "assistant", "I do not know."),
+    ]
+    assert time.conversation.head == 2
+
+
+def test_other_databases_and_broken_ones(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE a (b)")
+    with pytest.raises(UsageError, match=r"no logs\.db of llm"):
+        list(llm(str(path)))
+    data = llm_logs.old(tmp_path / "logs.db").path.read_bytes()
+    path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+    with pytest.raises(UsageError, match="cannot be read"):
+        list(llm(str(path)))
+
+
+def test_bytes_that_are_no_text_do_not_stop_it(tmp_path: Path) -> None:
+    logs = llm_logs.old(tmp_path / "logs?#%41.db")
+    with logs.open() as connection:
+        connection.execute(
+            "UPDATE responses SET response = CAST(x'41ff42' AS TEXT) WHERE id = 'r1'"
+        )
+        connection.execute("UPDATE responses SET datetime_utc = 'someday', options_json = '[' ")
+    assert texts(by_title(logs.path)["What is a cat?"])[1] == (1, "assistant", "A\ufffdB")
+
+
+def test_what_a_store_cannot_say_is_replaced_once(db: Database) -> None:
+    """NUL and lone surrogates in a document: it comes in, and is known when it comes again."""
+    value = {"format": "holychat", "version": 1, "conversations": [record(WHOLE)]}
+    data = json.dumps(value).replace("scattering", "a\\u0000b\\ud800c\\ud83d\\ude00").encode()
+    (whole,) = wholes(decoded(data, "file"), "file")
+    assert restore(db, whole).new
+    assert not restore(db, whole).new
+    assert dump(db, WHOLE.conversation.id).messages[1].text == "Because of *a\ufffdb\ufffdc😀*."
+    assert db.check() == []
