@@ -107,6 +107,8 @@ async def _ask(settings: Settings, wish: Wish, prompt: str) -> Exit:
     finally:
         out.close()
         session.recorder.close()
+        for warning in session.recorder.warnings if not wish.quiet else ():
+            env.err(f"holychat: {warning}")
     turn = chat.latest
     if turn is None:  # cannot be: every turn ends with Done
         return Exit.INTERNAL

@@ -206,7 +206,8 @@ def _alignment(cell: str) -> str:
 
 MATH = 2000  # characters that math in a line has at most; between single dollars, CUT
 
-_MATH_BLOCK = re.compile(r"\$\$|\\\[|\\begin\{([a-zA-Z]+\*?)\}")
+# What follows on the line of `\[` may not look like the rest of an escaped bracket.
+_MATH_BLOCK = re.compile(r"\$\$|\\\[(?=[\s\\]|[^\]]*$)|\\begin\{([a-zA-Z]+\*?)\}")
 _BEGIN = re.compile(r"\\begin\{([a-zA-Z]+\*?)\}")
 _DOLLAR = re.compile(r"\$(?!\s)(?:[^$\\]++|\\.)++(?<!\s)\$(?!\d)", re.DOTALL)
 _DOLLARS = re.compile(r"\$\$(?:[^$\\]++|\\.|\$(?!\$))++\$\$", re.DOTALL)

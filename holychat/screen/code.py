@@ -3,6 +3,7 @@
 Owns the way a pygments lexer is fed line by line: its state stack is kept at the last token
 boundary that stands at the start of a line, some lines back, so that each line is read about
 twice and colours never change once they are out. Which lines wait depends on the lines alone.
+A line that nobody reads for its colours (minified code) has none: it could not wait.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 HOLD = 6  # lines that wait for what follows: the reach of most multi-line tokens
 BATCH = 12  # lines that come together before they are read
 FORCE = 200  # lines in one token before it is cut
+# The same in characters, for long lines.
+HELD = 400
+READ = 1200
+FORCED = 3600
+PLAIN = 800  # characters of a line that has no colours
 
 # pygments' token groups to the terminal's own colours: readable on light and dark.
 _COLOURS: tuple[tuple[str, str], ...] = (
@@ -69,33 +75,43 @@ class Highlighter:
         self._lexer = _lexer(language)
         self._stack: list[str] = ["root"]
         self._held: list[str] = []
+        self._size = 0  # characters of them
+        self._due = READ  # the size at which they are read next
         self._waiting: list[Text] | None = None  # how the held lines look, once somebody asked
         self._ended: list[str] = ["root"]  # the state behind them
 
-    def feed(self, lines: tuple[str, ...]) -> list[Text]:
-        """The lines that are final now."""
+    def feed(
+        self, lines: tuple[str, ...], *, glued: bool = False, more: bool = False
+    ) -> list[Text]:
+        """The lines that are final now. `glued`: the first one is the rest of a line; `more`: the
+        last one may have a rest; both are too long for colours, and never wait."""
         if self._lexer is None:
             return [Text(line, end="") for line in lines]
         out: list[Text] = []
-        for line in lines:
+        for number, line in enumerate(lines):
+            part = (glued and number == 0) or (more and number == len(lines) - 1)
+            if part or len(line) > PLAIN:
+                out += [*self._flush(), Text(line, end="")]
+                continue
             self._held.append(line)
+            self._size += len(line) + 1
             self._waiting = None
-            if len(self._held) >= BATCH and len(self._held) % HOLD == 0:
+            batch = len(self._held) >= BATCH and len(self._held) % HOLD == 0
+            if batch or self._size >= self._due:
                 out += self._settle()
         return out
 
     def finish(self) -> list[Text]:
         """The rest."""
-        held, self._held = self._held, []
-        return [text for text, _ in self._read(held)]
+        return self._flush()
 
-    def __copy__(self) -> Glance:
+    def glance(self) -> Glance:
         """How the end looks now, for painting over; this one goes on unchanged."""
         if self._waiting is None:
             self._waiting = [text for text, _ in self._read(self._held)]
         return Glance(self, self._waiting, self._ended)
 
-    def glance(self, lines: tuple[str, ...], stack: list[str]) -> list[Text]:
+    def coloured(self, lines: tuple[str, ...], stack: list[str]) -> list[Text]:
         """Lines as they look behind `stack`; nothing is kept."""
         before = self._stack, self._ended
         self._stack = stack
@@ -104,17 +120,41 @@ class Highlighter:
         finally:
             self._stack, self._ended = before
 
+    def _flush(self) -> list[Text]:
+        """All that is held."""
+        if not self._held:
+            return []
+        read = self._read([*self._held, ""])
+        self._keep([])
+        self._stack = read[-1][1] or list(self._ended)
+        return [text for text, _ in read[:-1]]
+
+    def _keep(self, lines: list[str]) -> None:
+        self._held, self._waiting = lines, None
+        self._size = sum(map(len, lines)) + len(lines)
+        self._due = max(READ, self._size + HELD)
+
     def _settle(self) -> list[Text]:
         read = self._read(self._held)
-        keep = len(read) - HOLD
+        last = keep = self._last()
         while keep > 0 and read[keep][1] is None:
             keep -= 1
-        if keep <= 0 and len(read) < FORCE:
-            return []
-        keep = keep if keep > 0 else len(read) - HOLD
+        if keep <= 0:
+            if len(read) < FORCE and self._size < FORCED:
+                self._due = self._size + HELD
+                return []
+            keep = max(1, last)
         self._stack = read[keep][1] or ["root"]
-        self._held = self._held[keep:]
+        self._keep(self._held[keep:])
         return [text for text, _ in read[:keep]]
+
+    def _last(self) -> int:
+        """From where on the held lines wait on."""
+        size, at = 0, len(self._held)
+        while at > 0 and len(self._held) - at < HOLD and size < HELD:
+            at -= 1
+            size += len(self._held[at])
+        return at
 
     def _read(self, lines: list[str]) -> list[tuple[Text, list[str] | None]]:
         """(coloured line, state stack at its start where no token runs into it)."""
@@ -157,10 +197,17 @@ class Glance:
         self._lines = list(waiting)
         self._stack = stack
 
-    def feed(self, lines: tuple[str, ...]) -> list[Text]:
-        if lines:
-            self._lines += self._parent.glance(lines, list(self._stack))
-        return []
+    def feed(
+        self, lines: tuple[str, ...], *, glued: bool = False, more: bool = False
+    ) -> list[Text]:
+        """Nothing but the rest of a line, before which nothing waits."""
+        rest = [Text(line, end="") for line in lines[:1]] if glued else []
+        lines = lines[len(rest) :]
+        if more or any(len(line) > PLAIN for line in lines):
+            self._lines += [Text(line, end="") for line in lines]
+        elif lines:
+            self._lines += self._parent.coloured(lines, list(self._stack))
+        return rest
 
     def finish(self) -> list[Text]:
         return self._lines

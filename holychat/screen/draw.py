@@ -5,7 +5,8 @@ and gets the same rows: what a row looks like depends on the pieces before it, n
 
 The look: headings at the left, by weight; lists tight, with their numbers right-aligned; a bar for
 quotes; code without padding, so that copying it copies the code; tables without borders, whose
-columns shrink by wrapping words and break a word only where nothing else is left.
+columns shrink by wrapping words and break a word only where nothing else is left; math as it was
+written.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 from collections import deque
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from rich.console import Console
 from rich.segment import Segment
@@ -26,6 +29,7 @@ from holychat.core.blocks import (
     Heading,
     Html,
     Item,
+    Math,
     Paragraph,
     Piece,
     Quote,
@@ -34,14 +38,15 @@ from holychat.core.blocks import (
 )
 from holychat.core.sanitize import visible
 from holychat.screen.code import Glance, Highlighter
-from holychat.screen.inline import inline
+from holychat.screen.inline import closed, inline
 from holychat.screen.theme import theme
-from holychat.screen.width import cells, fold, wrap
+from holychat.screen.width import cells, fit, fold, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from rich.console import ConsoleOptions, RenderableType, RenderResult
+    from rich.style import Style
 
     from holychat.core.blocks import Container, Path
     from holychat.screen.theme import Theme
@@ -50,24 +55,31 @@ Line = list[Segment]  # one row of the terminal, without its newline
 
 LEAST = 12  # columns that text gets at least, however deep it is nested
 GAP = "  "  # between the columns of a table
+FULL = 8  # characters a cell from which on a row is full, whatever its width
+NAME = 16  # cells of a footnote's name that stand before its text
 TASKS = {"[ ] ": "☐ ", "[x] ": "☑ ", "[X] ": "☑ "}
 
 # Rendering a text needs rich's console for its styles only, never to print.
 WRAPPER = Console(width=80, color_system=None, legacy_windows=False)
 
 
-def document(source: str, theme_name: str = "calm") -> RenderableType:
-    """A whole Markdown document; the streamed screen shows the same rows."""
-    return _Document(source, theme_name)
+def document(source: str, theme_name: str = "calm", *, clickable: bool = True) -> RenderableType:
+    """A whole Markdown document; the streamed screen shows the same rows.
+
+    `clickable`: the terminal opens links; where it does not, addresses are written out.
+    """
+    return _Document(source, theme_name, clickable)
 
 
 @dataclass(frozen=True, slots=True)
 class _Document:
     source: str
     theme: str
+    clickable: bool
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        blocks, drawer = Blocks(), Drawer(options.max_width, theme(self.theme))
+        blocks = Blocks()
+        drawer = Drawer(options.max_width, theme(self.theme), clickable=self.clickable)
         for piece in (*blocks.feed(visible(self.source)), *blocks.finish()):
             for line in drawer.draw(piece):
                 yield from line
@@ -92,7 +104,7 @@ class _Table:
         self.wide = self.wide or [1] * len(row)
         self.word = self.word or [1] * len(row)
         for at, cell in enumerate(row):
-            self.wide[at] = max(self.wide[at], cells(cell.plain))
+            self.wide[at] = max(self.wide[at], *map(cells, cell.plain.split("\n")))
             longest = max(map(cells, cell.plain.split()), default=1)
             self.word[at] = max(self.word[at], longest)
 
@@ -109,11 +121,15 @@ class Drawer:
         self._roomy: set[int] = set()  # items that have a gap in them
         self._carry: Text | None = None  # the last row of a paragraph that goes on
         self._code: Highlighter | Glance | None = None
+        self._rest: Text | None = None  # the last row of a line of code that goes on
         self._table: _Table | None = None
         self._codes = 0  # code blocks so far that a fence marks: those have numbers
+        self._most: int | None = None  # the last rows that somebody wants, where not all
 
     def draw(self, piece: Piece) -> Iterator[Line]:
         """The rows of a piece, made as they are taken: a large one can be taken in parts."""
+        if isinstance(piece, Heading) and not piece.text and self._begun(piece.path):
+            return  # a heading without a text
         if piece.first:
             yield from self._gap(piece)
         self._before = piece
@@ -125,16 +141,18 @@ class Drawer:
     def tail(self, pieces: Iterable[Piece], rows: int) -> list[Line]:
         """The last rows that the open end of the document has now; changes nothing.
 
-        Of an open table only the head and the last rows are laid out: it may be endless.
+        It is drawn as if what is open in it were closed. Of an open table only the head and the
+        last rows are laid out: it may be endless.
         """
-        other = copy(self)
+        other, most = copy(self), max(1, rows)
+        other._most = most  # noqa: SLF001 - of the same kind
         if self._table is not None:
             shown = self._table.rows[:1] + self._table.rows[1:][-rows:]
-            other._table = replace(  # noqa: SLF001 - of the same kind
+            other._table = replace(  # noqa: SLF001
                 self._table, rows=shown, wide=list(self._table.wide), word=list(self._table.word)
             )
-        lines: deque[Line] = deque(maxlen=max(1, rows))
-        for piece in pieces:
+        lines: deque[Line] = deque(maxlen=most)
+        for piece in _calm(list(pieces)):
             lines.extend(other.draw(piece))
         return list(lines)
 
@@ -142,9 +160,8 @@ class Drawer:
         """One that may draw on while this one stays as it is."""
         other = Drawer.__new__(Drawer)
         other.__dict__.update(self.__dict__)
-        other.__dict__.update(
-            _marked=set(self._marked), _roomy=set(self._roomy), _code=copy(self._code)
-        )
+        code = self._code.glance() if isinstance(self._code, Highlighter) else copy(self._code)
+        other.__dict__.update(_marked=set(self._marked), _roomy=set(self._roomy), _code=code)
         return other
 
     # --- Around the pieces ------------------------------------------------------------------
@@ -172,6 +189,10 @@ class Drawer:
             line = self._prefix(piece.path[:common])
             yield _stripped(line)
 
+    def _begun(self, path: Path) -> bool:
+        """Whether all markers in front of a row are out."""
+        return all(c.key in self._marked for c in path if isinstance(c, Item))
+
     def _prefix(self, path: Path) -> Line:
         """What stands in front of a row: bars, indentations, and markers the first time."""
         used, skipped = self._indent(path)
@@ -182,7 +203,8 @@ class Drawer:
                 line.append(Segment("▌ ", self._theme["quote"]))
                 continue
             label = "" if container.key in self._marked else _label(container)
-            line.append(Segment(f"{label:>{_cells(container) - 1}} ", self._theme["marker"]))
+            style = self._theme["dim" if container.note else "marker"]
+            line.append(Segment(f"{label:>{_cells(container) - 1}} ", style))
         self._marked.update(c.key for c in path if isinstance(c, Item))
         return line
 
@@ -205,7 +227,7 @@ class Drawer:
         for text in texts:
             line = self._prefix(path)
             if text.spans:
-                line += [s for s in text.render(WRAPPER) if s.text]
+                line += [_linked(s) for s in text.render(WRAPPER) if s.text]
             elif text.plain:  # render would leave the style of a text without spans out
                 line.append(Segment(text.plain, WRAPPER.get_style(text.style)))
             yield _stripped(line)
@@ -213,7 +235,7 @@ class Drawer:
     # --- The kinds of pieces ----------------------------------------------------------------
 
     def heading(self, piece: Heading) -> Iterator[Line]:
-        base = self._theme[f"h{min(3, piece.level)}"]
+        base = self._theme[f"h{min(4, piece.level)}"]
         text = inline(piece.text, self._theme, base, clickable=self._clickable)
         yield from self._lines(piece.path, self._wrapped(text, piece.path))
 
@@ -230,7 +252,7 @@ class Drawer:
             self._carry = None
         rows = self._wrapped(text, piece.path)
         if not piece.last:
-            self._carry = rows.pop() if rows else None
+            self._carry = rows.pop() if self._goes_on(rows, piece.path) else None
             if self._carry is not None and piece.text[-1:].isspace():
                 self._carry.rstrip()
                 self._carry.append(" ")
@@ -240,19 +262,38 @@ class Drawer:
         """Its language and number, for /copy and /code, then its lines."""
         room = self._room(piece.path)
         if piece.first:
-            self._code = Highlighter(piece.language)
+            self._code, self._rest = Highlighter(piece.language), None
             if piece.fenced:
                 self._codes += 1
-                label = f"{piece.language} {self._codes}".strip()
+                label = f"{piece.language or 'code'} {self._codes}"
                 yield from self._lines(piece.path, fold(self._dimmed(label), room))
         if self._code is None:
             return
+        if not piece.glued:
+            yield from self._lines(piece.path, self._taken_rest())
         if piece.last:
             texts = self._code.finish()
         else:
-            texts = self._code.feed(tuple(line.expandtabs(4) for line in piece.lines))
-        for text in texts:
-            yield from self._lines(piece.path, fold(text, room))
+            lines = tuple(line.expandtabs(4) for line in piece.lines)
+            texts = self._code.feed(lines, glued=piece.glued, more=piece.more)
+        for number, text in enumerate(texts, 1):
+            rows = fold(Text.assemble(*self._taken_rest(), text, end=""), room)
+            if piece.more and number == len(texts) and self._goes_on(rows, piece.path):
+                self._rest = rows.pop()
+            yield from self._lines(piece.path, rows)
+
+    def _goes_on(self, rows: list[Text], path: Path) -> bool:
+        """Whether the last row may be written on: one of marks without cells never gets full."""
+        return bool(rows) and len(rows[-1]) <= FULL * self._room(path)
+
+    def _taken_rest(self) -> list[Text]:
+        rest, self._rest = self._rest, None
+        return [] if rest is None else [rest]
+
+    def math(self, piece: Math) -> Iterator[Line]:
+        for line in piece.lines:
+            text = Text(line.rstrip(), self._theme["math"], end="")
+            yield from self._lines(piece.path, fold(text, self._room(piece.path)))
 
     def html(self, piece: Html) -> Iterator[Line]:
         room = self._room(piece.path)
@@ -297,32 +338,44 @@ class Drawer:
             yield from self._records(table)
             return
         widths = _widths(table, room - len(GAP) * (columns - 1))
-        for number, row in enumerate(table.rows):
-            wrapped = [
-                wrap(cell, width) or [Text(end="")]
-                for cell, width in zip(row, widths, strict=False)
-            ]
-            for at in range(max(map(len, wrapped))):
-                text = Text(end="")
-                for column, lines in enumerate(wrapped):
-                    cell = lines[at] if at < len(lines) else Text(end="")
-                    cell.rstrip()
-                    text.append(GAP if column else "")
-                    text.append_text(_aligned(cell, widths[column], table.align[column]))
-                yield from self._lines(table.path, [text])
+
+        def row(number: int) -> list[Text]:
+            rows = list(_across(table, number, widths))
             if number == 0:
-                bar = GAP.join("─" * width for width in widths)
-                yield from self._lines(table.path, [self._dimmed(bar)])
+                rows.append(self._dimmed(GAP.join("─" * width for width in widths)))
+            return rows
+
+        yield from self._all(table.path, len(table.rows), row)
 
     def _records(self, table: _Table) -> Iterator[Line]:
         """A table of more columns than the window has room for: a line a cell, with its head."""
-        head = table.rows[0]
-        for number, row in enumerate(table.rows[1:]):
-            if number:
-                yield _stripped(self._prefix(table.path))
-            for name, cell in zip(head, row, strict=False):
-                text = Text.assemble(name, ": " if name else "", cell, end="")
-                yield from self._lines(table.path, self._wrapped(text, table.path))
+        head, columns = table.rows[0], len(table.align)
+
+        def cell(place: int) -> list[Text]:
+            number, column = divmod(place, columns)
+            name = head[column]
+            text = Text.assemble(name, ": " if name else "", table.rows[1 + number][column], end="")
+            rows = self._wrapped(text, table.path)
+            return [Text(end=""), *rows] if number and not column else rows
+
+        yield from self._all(table.path, (len(table.rows) - 1) * columns, cell)
+
+    def _all(self, path: Path, count: int, make: Callable[[int], list[Text]]) -> Iterator[Line]:
+        """The rows of so many parts of a table; where only the last rows are wanted, of the last
+        parts."""
+        if self._most is None:
+            for number in range(count):
+                yield from self._lines(path, make(number))
+            return
+        parts: list[list[Text]] = []
+        wanted = self._most
+        while wanted > 0 and len(parts) < count:
+            parts.append(make(count - 1 - len(parts)))
+            wanted -= len(parts[-1])
+        if len(parts) < count:
+            self._prefix(path)  # a marker stands in front of the first row
+        for texts in reversed(parts):
+            yield from self._lines(path, texts)
 
 
 _DRAW: dict[type[Piece], Callable[[Drawer, Piece], Iterator[Line]]] = {
@@ -330,21 +383,50 @@ _DRAW: dict[type[Piece], Callable[[Drawer, Piece], Iterator[Line]]] = {
     Paragraph: Drawer.paragraph,  # type: ignore[dict-item]
     Code: Drawer.code,  # type: ignore[dict-item]
     Html: Drawer.html,  # type: ignore[dict-item]
+    Math: Drawer.math,  # type: ignore[dict-item]
     Rule: Drawer.rule,  # type: ignore[dict-item]
     Definition: Drawer.definition,  # type: ignore[dict-item]
     Row: Drawer.row,  # type: ignore[dict-item]
 }
 
 
+def _calm(pieces: list[Piece]) -> list[Piece]:
+    """The open end, without what would look otherwise in a moment."""
+    last = pieces[-1] if pieces else None
+    if isinstance(last, Paragraph):
+        text = closed(last.text)
+        pieces.pop()
+        if text or last.path or not last.first:
+            pieces.append(replace(last, text=text))
+    return pieces
+
+
 def _label(item: Item) -> str:
-    return "•" if item.number is None else f"{item.number}."
+    if item.note:
+        return fit(item.marker, NAME)
+    return "•" if item.number is None else f"{item.number}{item.marker}"
 
 
 def _cells(container: Container) -> int:
     """How far a container indents its content."""
     if isinstance(container, Quote):
         return 2
-    return max(2 if container.number is None else 3, len(_label(container))) + 1
+    least = 2 if container.number is None else 3
+    return max(least, cells(_label(container))) + 1
+
+
+def _linked(segment: Segment) -> Segment:
+    """All rows of a link are one for the terminal, which knows it by its id."""
+    if segment.style is None or segment.style.link is None:
+        return segment
+    return Segment(segment.text, _with_id(segment.style))
+
+
+@lru_cache(maxsize=256)
+def _with_id(style: Style) -> Style:
+    style = style.copy()
+    style._link_id = f"{crc32((style.link or '').encode()):x}"  # noqa: SLF001 - no other way
+    return style
 
 
 def _stripped(line: Line) -> Line:
@@ -356,6 +438,22 @@ def _stripped(line: Line) -> Line:
             break
         line.pop()
     return line
+
+
+def _across(table: _Table, number: int, widths: list[int]) -> Iterator[Text]:
+    """A row of a table: its cells side by side."""
+    wrapped = [
+        wrap(cell, width) or [Text(end="")]
+        for cell, width in zip(table.rows[number], widths, strict=False)
+    ]
+    for at in range(max(map(len, wrapped))):
+        text = Text(end="")
+        for column, lines in enumerate(wrapped):
+            cell = lines[at] if at < len(lines) else Text(end="")
+            cell.rstrip()
+            text.append(GAP if column else "")
+            text.append_text(_aligned(cell, widths[column], table.align[column]))
+        yield text
 
 
 def _aligned(cell: Text, width: int, align: str) -> Text:

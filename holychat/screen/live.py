@@ -244,7 +244,8 @@ class LiveWriter:
         if self._buffer:
             self._take(self._buffer, columns)
             self._buffer = ""
-        self._waiting += self._blocks.finish()
+        if self._begun:  # else there may be the end of what was to be gone on with
+            self._waiting += self._blocks.finish()
         rows = chain(self._drawn, self._final(None))
         while part := list(islice(rows, 200)):
             self._painter.frame(part, [])

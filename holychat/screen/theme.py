@@ -23,6 +23,8 @@ _COMMON = {
     "h1": "bold underline",
     "h2": "bold",
     "h3": "bold italic",
+    "h4": "italic",
+    "math": "none",
     "html": "dim",
     "table.head": "bold",
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from typing import TYPE_CHECKING
 
 from holychat.core.chat import Finish, Timings, Turn, Usage
@@ -25,6 +26,11 @@ LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # none that is taken for another
 
 MOST = 5  # conversations that a name which fits several is shown to fit
 AT_ONCE = 100  # conversations that are removed in one transaction
+
+
+def now() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 def new_id() -> str:
@@ -52,7 +58,7 @@ def listing(
     """The conversations, the one that was last spoken in first."""
     condition, values = where(narrowed or Filter())
     rows = db.rows(
-        f"SELECT * FROM conversations WHERE {condition} ORDER BY updated DESC LIMIT ?",  # noqa: S608
+        f"SELECT * FROM conversations WHERE {condition} ORDER BY updated DESC, rowid DESC LIMIT ?",  # noqa: S608
         [*values, -1 if most is None else most],
     )
     return [_conversation(row) for row in rows]
@@ -104,7 +110,7 @@ def find(db: Database, name: str) -> Conversation:
 
 def _titled(db: Database, name: str) -> list[Row]:
     """Those of that title, else those whose title holds it; a few of them."""
-    last = f"ORDER BY updated DESC LIMIT {MOST + 1}"
+    last = f"ORDER BY updated DESC, rowid DESC LIMIT {MOST + 1}"
     query = "SELECT * FROM conversations WHERE"
     return (
         db.rows(f"{query} lower(title) = lower(?) {last}", (name,))
@@ -117,10 +123,10 @@ def _folded(db: Database, name: str) -> list[Row]:
     """The same for other letters than ASCII's, which are all that SQLite's lower() knows."""
     if name.isascii():
         return []
-    rows = db.rows("SELECT id, title FROM conversations ORDER BY updated DESC")
+    rows = db.rows("SELECT id, title FROM conversations ORDER BY updated DESC, rowid DESC")
     hits = [row["id"] for row in rows if name in row["title"].casefold()][: MOST + 1]
     marks = ", ".join("?" * len(hits))
-    query = f"SELECT * FROM conversations WHERE id IN ({marks}) ORDER BY updated DESC"  # noqa: S608
+    query = f"SELECT * FROM conversations WHERE id IN ({marks}) ORDER BY updated DESC, rowid DESC"  # noqa: S608
     return db.rows(query, hits)
 
 
@@ -186,13 +192,13 @@ def rename(db: Database, conversation: str, title: str) -> None:
 def fork(db: Database, conversation: Conversation, head: int | None) -> Conversation:
     """A new conversation with the messages up to `head`; the old one stays as it is."""
     path = path_to(tree(db, conversation.id), head)
-    identity, at = new_id(), path[-1].created if path else conversation.updated
+    identity, at = new_id(), now()
     with db.write():
         db.run(
             "INSERT INTO conversations (id, title, named, created, updated, provider, model,"
-            " system, params, origin) SELECT ?, title, named, ?, updated, provider, model, system,"
+            " system, params, origin) SELECT ?, title, named, ?, ?, provider, model, system,"
             " params, id FROM conversations WHERE id = ?",
-            (identity, at, conversation.id),
+            (identity, at, at, conversation.id),
         )
         parent: int | None = None
         for message in path:

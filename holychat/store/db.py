@@ -22,7 +22,7 @@ from holychat.store.schema import MIGRATIONS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-PATIENCE = 10.0  # seconds that a write waits for another holychat's
+PATIENCE = 5.0  # seconds that a write waits for another holychat's
 APPLICATION = 0x486F6C79  # "Holy", in the file's header
 CHECKPOINT = 4 << 20  # bytes of the write-ahead log from which on it is folded into the file
 ROOM = 64 << 10  # bytes without which a disk is full
@@ -118,14 +118,19 @@ class Database:
     def backup(self, path: str) -> None:
         """A copy of the whole store while others go on writing. Raises StoreTrouble."""
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-            os.close(descriptor)
-            with contextlib.closing(sqlite3.connect(path)) as target:
-                self._connection.backup(target)
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         except FileExistsError as error:
             raise StoreTrouble(f"{path} is there already", "Nothing was written.") from error
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
             raise _trouble(error, path) from error
+        try:
+            with contextlib.closing(sqlite3.connect(path)) as target:
+                self._connection.backup(target)
+        except BaseException as error:
+            os.unlink(path)  # half a copy is none
+            if isinstance(error, sqlite3.Error):
+                raise _trouble(error, path) from error
+            raise
 
     def reindex(self) -> None:
         """Make the search indexes anew from the messages: minutes for a million of them."""
@@ -180,6 +185,7 @@ class Database:
         execute("PRAGMA foreign_keys = ON")
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA temp_store = MEMORY")
+        execute("PRAGMA secure_delete = FAST")  # what is deleted is not left in the file
         if sqlite3.sqlite_version_info < SAFE_RESET:
             execute("PRAGMA wal_autocheckpoint = 0")
         version = execute("PRAGMA user_version").fetchone()[0]

@@ -225,7 +225,7 @@ class Recorder:
             if self._db.put_aside:
                 self._say_damaged(self._db.put_aside)
         if not self._writer:
-            self._writer = turns.enlist()
+            self._writer = turns.new_writer()
             self._signed = time.monotonic()
         return self._db
 

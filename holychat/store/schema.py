@@ -26,7 +26,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             origin TEXT NOT NULL DEFAULT ''
         ) STRICT
         """,
-        "CREATE INDEX conversations_updated ON conversations (updated DESC)",
+        "CREATE INDEX conversations_updated ON conversations (updated)",
         """
         CREATE TABLE messages (
             id INTEGER PRIMARY KEY AUTOINCREMENT,

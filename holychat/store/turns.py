@@ -11,13 +11,12 @@ import json
 import os
 import secrets
 import socket
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holychat.core.chat import Finish
 from holychat.core.history import Orphan, title_of
-from holychat.store.conversations import get, new_id
+from holychat.store.conversations import get, new_id, now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,11 +26,6 @@ if TYPE_CHECKING:
     from holychat.store.db import Database
 
 LEASE = 20_000  # milliseconds for which a writer is taken to be alive without a sign of life
-
-
-def now() -> int:
-    """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(slots=True)
@@ -48,9 +42,16 @@ class Begun:
 # --- Writers: who is alive ----------------------------------------------------------------------
 
 
-def enlist() -> str:
+def new_writer() -> str:
     """An id for this process as a writer; it is in the file from its first write on."""
     return secrets.token_hex(8)
+
+
+def enlist(db: Database) -> str:
+    """The same, and in the file at once."""
+    writer = new_writer()
+    renew(db, writer)
+    return writer
 
 
 def known() -> bool:

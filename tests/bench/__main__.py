@@ -1,4 +1,4 @@
-"""`python -m tests.bench [startup|throughput|screen|lag] [--python PATH] [--rounds N]`."""
+"""`python -m tests.bench [startup|throughput|screen|lag|store] [--python PATH] [--rounds N]`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.bench import lag, screen, startup, throughput
+from tests.bench import lag, screen, startup, store, throughput
 
-BENCHMARKS = {"startup": startup, "throughput": throughput, "screen": screen, "lag": lag}
+BENCHMARKS = {
+    "startup": startup,
+    "throughput": throughput,
+    "screen": screen,
+    "lag": lag,
+    "store": store,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument(
-        "which", nargs="*", choices=[*BENCHMARKS, []], metavar="startup|throughput|screen|lag"
-    )
+    parser.add_argument("which", nargs="*", choices=[*BENCHMARKS, []], metavar="|".join(BENCHMARKS))
     parser.add_argument(
         "--python",
         default=sys.executable,

@@ -241,7 +241,7 @@ def test_math_that_never_ends_ends_at_a_blank_line_and_with_its_container() -> N
 
 
 @pytest.mark.parametrize(
-    "line", ["$$x$$ and more", "\\[ x \\]", "\\begin{a}x\\end{a}", "$x$", "a $$"]
+    "line", ["$$x$$ and more", "\\[ x \\]", "\\begin{a}x\\end{a}", "$x$", "a $$", "\\[foo]"]
 )
 def test_math_that_ends_on_its_line_is_text(line: str) -> None:
     assert pieces(line + "\n") == [Paragraph((), text=line)]

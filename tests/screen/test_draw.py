@@ -189,3 +189,178 @@ def test_an_open_table_shows_its_head_and_last_rows() -> None:
         assert list(drawer.draw(piece)) == []
     rows = ["".join(s.text for s in line) for line in drawer.tail(blocks.tail(), 5)]
     assert rows == [f"row {n}" for n in range(2995, 3000)]
+
+
+# --- What models write that CommonMark does not know -------------------------------------------
+
+MATH = """\
+Text \\(x_1 * y_1\\) and $$f(x)=\\{a*b*c\\}$$:
+$$
+x = 1
+- y
+= 2
+$$
+so
+\\begin{aligned}
+a &= b \\\\
+  # c
+\\end{aligned}
+
+- \\[
+  z
+  \\]
+
+$$ never closed
+1. x
+
+end[^1]
+
+[^1]: A **note** with
+    more
+[^long-name]: two
+
+    ## h
+10) ten
+
+| a | b |
+|---|---|
+| x<br>y | $z_1$ |
+"""
+
+
+def test_math_notes_and_breaks_are_drawn() -> None:
+    assert whole(MATH, 40) == [
+        r"Text \(x_1 * y_1\) and",
+        r"$$f(x)=\{a*b*c\}$$:",
+        "",
+        "$$",
+        "x = 1",
+        "- y",
+        "= 2",
+        "$$",
+        "",
+        "so",
+        "",
+        r"\begin{aligned}",
+        r"a &= b \\",
+        "  # c",
+        r"\end{aligned}",
+        "",
+        r" • \[",
+        "   z",
+        r"   \]",
+        "",
+        "$$ never closed",
+        "1. x",
+        "",
+        "end[^1]",
+        "",
+        "[^1]: A note with more",
+        "[^long-name]: two",
+        "",
+        "              h",
+        "",
+        "10) ten",
+        "",
+        "a  b",
+        "─  ─────",
+        "x  $z_1$",
+        "y",
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 3, 17])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_they_stream_to_the_rows_of_the_whole(width: int, size: int) -> None:
+    cuts = list(range(size, len(MATH), size))
+    assert streamed(MATH, width, cuts) == whole(MATH, width)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "![",
+        "[",
+        "[a](",
+        "[[]",
+        "a*b**c***",
+        "\u0301",
+        "a\u0301",
+        "$a$ ",
+        "$a ",
+        "\\\\(a",
+        "[a](b) ",
+    ],
+)
+def test_what_is_full_of_marks_streams_to_the_rows_of_the_whole(part: str) -> None:
+    source = part * (6000 // len(part))
+    cuts = list(range(397, len(source), 397))
+    assert streamed(source, 80, cuts) == whole(source, 80)
+
+
+def test_rows_of_marks_without_cells_end_too() -> None:
+    assert len(whole("\u0301" * 20_000, 80)) > 5
+
+
+def test_a_heading_without_text_is_no_row() -> None:
+    assert whole("a\n\n#\n\nb\n") == ["a", "", "b"]
+    assert whole("- #\n- b\n") == [" •", " • b"]
+
+
+def test_a_fence_without_a_language_is_called_code() -> None:
+    assert whole("```\nx\n```\n") == ["code 1", "x"]
+
+
+def test_addresses_are_written_out_where_nothing_is_clickable() -> None:
+    console = Console(width=80, force_terminal=True, color_system=None)
+    with console.capture() as drawn:
+        console.print(document("[a](https://b.example)", clickable=False), end="")
+    assert drawn.get() == "a (https://b.example)\n"
+
+
+def test_all_rows_of_a_link_have_one_id() -> None:
+    source = "[a text of **many** words that is wrapped](https://a.example) [b](https://b.example)"
+    drawer, blocks = Drawer(20), Blocks()
+    pieces = [*blocks.feed(source), *blocks.finish()]
+    rows = [drawer.tail(pieces, 9) for _ in range(2)]
+    styles = [s.style for row in rows[0] + rows[1] for s in row if s.style and s.style.link]
+    ids = {(style.link, style.link_id) for style in styles}
+    assert len(styles) > 8
+    assert len(ids) == 2
+
+
+def tail(source: str, rows: int = 8) -> list[str]:
+    """The open end behind a text."""
+    blocks, drawer = Blocks(), Drawer(80)
+    for piece in blocks.feed(source):
+        list(drawer.draw(piece))
+    return ["".join(s.text for s in line) for line in drawer.tail(blocks.tail(), rows)]
+
+
+@pytest.mark.parametrize(
+    ("source", "rows"),
+    [
+        ("see [text](https://exam", ["see text"]),
+        ("a **bold", ["a bold"]),
+        ("- a `co", [" • a co"]),
+        ("**", []),
+        ("| a | b", []),
+        ("| a | b |\n", []),
+        ("| a | b |\n|--", []),
+        ("| a | b |\n|---|---|\n| 1", ["a  b", "─  ─", "1"]),
+        ("| a | b |\nx", ["| a | b | x"]),
+        ("```\nx\n``", []),
+        ("```\nx\n~", ["~"]),
+        ("- a\n- ", [" • a", " •"]),
+    ],
+)
+def test_the_open_end_is_calm(source: str, rows: list[str]) -> None:
+    assert tail(source) == rows
+
+
+def test_the_tail_of_a_table_without_room_is_its_last_cells() -> None:
+    head = "|" + "|".join(f"h{n}" for n in range(50)) + "|\n|" + "---|" * 50 + "\n"
+    rows = "".join("|" + "|".join(f"r{r}c{c}" for c in range(50)) + "|\n" for r in range(30))
+    assert tail(head + rows, 3) == [f"h{n}: r29c{n}" for n in (47, 48, 49)]
+    item = "- " + (head + rows).replace("\n", "\n  ").split("  |r1")[0]
+    assert tail(item, 99)[:2] == [" • h0: r0c0", "   h1: r0c1"]

@@ -239,18 +239,18 @@ class Repl:
 
     async def run(self) -> Exit:
         """Prompt and answer until the user leaves."""
-        if self.wish.session or self.wish.again:
-            session = await self.session()
-            self._greet()
-            self.tail()
-            self._warn(session)
-            env.out("")
-        else:
-            self._greet()
         # Raw from here on, also between prompts: what is typed there would be echoed, and its
         # Enter would arrive as a line feed, which adds a line instead of sending.
         with self._prompt.app.input.raw_mode():
             typed_before(self._prompt.app.input)
+            if self.wish.session or self.wish.again:
+                session = await self.session()
+                self._greet()
+                self.tail()
+                self._warn(session)
+                env.out("")
+            else:
+                self._greet()
             while not self.leaving:
                 try:
                     text = await self._read()

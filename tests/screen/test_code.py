@@ -1,0 +1,85 @@
+"""Colours for code that is still being written: bounded, and never losing a character."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from holychat.core.blocks import Blocks
+from holychat.screen.code import BATCH, FORCED, PLAIN, Highlighter
+from holychat.screen.draw import Drawer
+from tests.screen.test_draw import streamed, whole
+
+MINIFIED = "function f(a,b){return a+b*2}var x=[1,'s'];"
+
+
+def test_what_waits_is_bounded_in_characters() -> None:
+    for line in (MINIFIED * 15, "/* " + "x " * 300):
+        highlighter = Highlighter("js")
+        taken = 0
+        for number in range(1, 100):
+            taken += len(highlighter.feed((line,)))
+            assert (number - taken) * len(line) < FORCED + PLAIN
+        assert taken + len(highlighter.finish()) == 99
+
+
+def test_a_line_that_is_too_long_has_no_colours_and_does_not_wait() -> None:
+    highlighter = Highlighter("js")
+    assert highlighter.feed(("var a = 1",)) == []
+    out = highlighter.feed((MINIFIED * 40,))
+    assert [text.plain for text in out] == ["var a = 1", MINIFIED * 40]
+    assert out[0].spans
+    assert not out[1].spans
+
+
+def test_the_state_goes_on_behind_a_long_line() -> None:
+    highlighter = Highlighter("python")
+    lines = ['x = """', "y" * 2000, 'def z(): """', "def f(): pass"]
+    out = highlighter.feed(tuple(lines)) + highlighter.finish()
+    assert [text.plain for text in out] == lines
+    assert "green" in {str(span.style) for span in out[2].spans}
+    assert "blue" in {str(span.style) for span in out[3].spans}
+
+
+@pytest.mark.parametrize("language", ["js", "python", "css", "nonsense", ""])
+def test_code_with_lines_of_any_length_streams_to_the_rows_of_the_whole(language: str) -> None:
+    chance = random.Random(language)
+    lines = [
+        ("x = '" + MINIFIED * 200)[: chance.choice([0, 20, 300, 900, 3999, 4000, 4001, 8100])]
+        for _ in range(BATCH * 2)
+    ]
+    lines = ["start", *lines, "end"]
+    source = f"```{language}\n" + "\n".join(lines) + "\n```\n"
+    wanted = [language or "code"]
+    for line in lines:
+        wanted += [line[at : at + 80].rstrip() for at in range(0, len(line) or 1, 80)]
+    rows = whole(source)
+    assert [rows[0].split()[0], *rows[1:]] == wanted
+    cuts = [chance.randrange(len(source)) for _ in range(200)]
+    assert streamed(source, 80, cuts) == rows
+
+
+def test_the_tail_goes_on_where_a_long_line_was_drawn() -> None:
+    blocks, drawer = Blocks(), Drawer(80)
+    for piece in blocks.feed("```\n" + "x" * 4010):
+        list(drawer.draw(piece))
+    rows = drawer.tail(blocks.tail(), 5)  # the last full row may be the end of the line
+    assert ["".join(segment.text for segment in row) for row in rows] == ["x" * 80, "x" * 10]
+
+
+@pytest.mark.parametrize("language", ["js", "css", "json", "python", ""])
+@pytest.mark.parametrize("width", [900, 48_000])
+def test_no_frame_of_code_takes_long(language: str, width: int) -> None:
+    line = (MINIFIED * 1200)[:width]
+    source = f"```{language}\n" + f"{line}\n" * (48_000 // width) + "```\n"
+    blocks, drawer, worst = Blocks(), Drawer(80), 0.0
+    list(Drawer(80).draw(Blocks().feed(f"```{language}\nx\n")[0]))  # pygments is loaded
+    for at in range(0, len(source), 400):
+        start = time.thread_time()
+        for piece in blocks.feed(source[at : at + 400]):
+            list(drawer.draw(piece))
+        drawer.tail(blocks.tail(), 8)
+        worst = max(worst, time.thread_time() - start)
+    assert worst < 0.05
