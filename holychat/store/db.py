@@ -22,6 +22,7 @@ from holychat.store.schema import MIGRATIONS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+SQLITE = sqlite3.sqlite_version
 PATIENCE = 5.0  # seconds that a write waits for another holychat's
 APPLICATION = 0x486F6C79  # "Holy", in the file's header
 CHECKPOINT = 4 << 20  # bytes of the write-ahead log from which on it is folded into the file

@@ -15,6 +15,7 @@ from holychat.commands import doctor
 from holychat.commands.doctor import report
 from holychat.core.failure import SettingsError
 from holychat.exits import Exit
+from holychat.store.db import Database
 from tests.provider import Hang, Wait, answer, error
 from tests.served import served
 
@@ -34,6 +35,7 @@ OFF = {
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Doctor:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
     def run(name: str = "", config: str = "", **given: Any) -> Exit:
         path = tmp_path / "config.toml"
@@ -76,7 +78,8 @@ def test_all_is_well(run: Doctor, capfd: pytest.CaptureFixture[str], tmp_path: P
     assert "well holysheep answers;" in text
     assert "mend" not in out
     assert KEY not in out
-    assert max(map(len, out.splitlines())) <= 80
+    rows = [row for row in out.splitlines() if "conversations.db" not in row]  # paths stay whole
+    assert max(map(len, rows)) <= 80
 
 
 def test_a_token_is_asked_only_of_a_provider_that_is_named(
@@ -243,3 +246,21 @@ def test_settings_fit_the_width() -> None:
 def test_the_discard_port_is_closed() -> None:
     with socket.socket() as sock, pytest.raises(OSError, match="refused"):
         sock.connect(("127.0.0.1", 9))
+
+
+def test_the_store_is_looked_at(
+    run: Doctor, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run(offline=True, **at("http://127.0.0.1:9/v1"))
+    assert "conversations.db (not there yet)" in flat(capfd.readouterr().out)
+    path = tmp_path / "talk.db"
+    Database(str(path)).close()
+    run(offline=True, HOLYCHAT_STORE=str(path), **at("http://127.0.0.1:9/v1"))
+    assert "0 conversations" in (out := flat(capfd.readouterr().out))
+    assert "sound" in out
+    path.write_bytes(b"no database at all" * 100)
+    run(offline=True, json=True, HOLYCHAT_STORE=str(path), **at("http://127.0.0.1:9/v1"))
+    report = json.loads(capfd.readouterr().out)
+    assert "it is no database" in report["store"]["wrong"][0]
+    assert any("it is no database" in line for line in report["mend"])
+    assert path.read_bytes().startswith(b"no database"), "doctor changes nothing"

@@ -53,6 +53,7 @@ def run(settings: Settings, name: str, *, json: bool, offline: bool) -> Exit:
     except SettingsError as error:
         mend.append(f"{error.what}. {error.hint}".rstrip(". ") + ".")
     facts = report.facts_of(settings)
+    mend += [f"store: {wrong}." for wrong in facts["store"].get("wrong", ())]
     if not json:
         report.print_facts(settings, facts)
     if offline:

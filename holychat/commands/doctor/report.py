@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from holychat import __version__, env
+from holychat.commands.doctor import store
 from holychat.core.failure import Failure
 from holychat.core.sanitize import one_line
 from holychat.net import probe
@@ -36,6 +37,7 @@ def facts_of(settings: Settings) -> dict[str, Any]:
     return {
         "versions": versions,
         "config": {"path": str(settings.path), "mode": _mode(settings)},
+        "store": store.facts(settings, os.environ),
         "terminal": {
             "stdin": env.is_terminal(env.STDIN),
             "stdout": env.is_terminal(env.STDOUT),
@@ -60,6 +62,7 @@ def print_facts(settings: Settings, facts: dict[str, Any]) -> None:
     given = [row for row in rows if row[2] != "default"]
     wrapped("versions", ", ".join(f"{name} {at}" for name, at in facts["versions"].items()))
     wrapped("config", f"{config['path']} ({config['mode'] or 'not there: all defaults'})")
+    wrapped("store", store.line(facts["store"]))
     wrapped("terminal", _terminal(facts["terminal"]))
     env.out()
     for line in columns(given, env.width()):
