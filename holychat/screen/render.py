@@ -6,6 +6,7 @@ screen leaves behind.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -29,7 +30,8 @@ def rendered(source: str, look: Look, width: int) -> str:
         legacy_windows=False,
     )
     with console.capture() as drawn:
-        console.print(document(source, look.theme), end="")
+        whole = document(source, look.theme, clickable=env.clickable(os.environ))
+        console.print(whole, end="")
     return drawn.get()
 
 

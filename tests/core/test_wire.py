@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from email.utils import formatdate
 from itertools import pairwise
 from typing import Any
@@ -932,3 +933,58 @@ def test_the_batching_of_events_changes_nothing(events: list[Event], where: list
 
     edges = [0, *sorted(min(n, len(events)) for n in where), len(events)]
     assert outcome([events[a:b] for a, b in pairwise(edges)]) == outcome([events])
+
+
+# --- Going on with an answer ----------------------------------------------------------------------
+
+
+ASKED = [{"role": "user", "content": "q"}]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "last", "fields"),
+    [
+        ("prefix", {"prefix": True}, {}),
+        (
+            "continue_final_message",
+            {},
+            {"continue_final_message": True, "add_generation_prompt": False},
+        ),
+        ("last", {}, {}),
+    ],
+)
+def test_the_beginning_of_an_answer_is_gone_on_with(
+    prefix: str, last: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    request = Request("m", (Message("user", "q"),), partial="It is ")
+    sent = body(request, Quirks(prefix=prefix))
+    assert sent["messages"] == [*ASKED, {"role": "assistant", "content": "It is ", **last}]
+    assert {name: sent[name] for name in fields} == fields
+    assert body(replace(request, partial=""), Quirks(prefix=prefix))["messages"] == ASKED
+
+
+def test_who_has_no_prefix_is_asked_in_words() -> None:
+    request = Request("m", (Message("user", "q"),), partial="It is ")
+    *before, words = body(request, Quirks())["messages"]
+    assert before == [*ASKED, {"role": "assistant", "content": "It is "}]
+    assert words["role"] == "user"
+    assert "continue" in words["content"].lower()
+
+
+@pytest.mark.parametrize(
+    ("status", "given_up"),
+    [(400, True), (404, True), (405, True), (422, True), (401, False), (429, False), (500, False)],
+)
+def test_a_refused_prefix_is_given_up_with_its_path(status: int, given_up: bool) -> None:
+    quirks = Quirks(prefix="prefix", prefix_path="/beta", stream_options=False)
+    request = Request("m", (Message("user", "q"),), partial="It is ")
+    no = refused("p", status, b'{"error": {"message": "no"}}')
+    amended = amend(quirks, body(request, quirks), no)
+    assert amended == (Quirks(stream_options=False) if given_up else None)
+    # A refusal of something else teaches nothing about prefixes.
+    assert amend(quirks, body(replace(request, partial=""), quirks), no) is None
+
+
+def test_every_dialect_goes_on_in_a_way_that_there_is() -> None:
+    assert {row.prefix for row in QUIRKS.values()} <= set(wire.PREFIXES)
+    assert all(row.prefix for row in QUIRKS.values() if row.prefix_path)

@@ -226,13 +226,25 @@ async def test_what_is_said_for_the_second_time_is_left_out(
 @pytest.mark.parametrize("dialect", ["mistral", "deepseek", "vllm", "llamacpp"])
 @on_loop
 async def test_who_goes_on_with_a_prefix_means_what_it_repeats(dialect: str) -> None:
-    begun = "```python\nif a:\n    compute(first)\n"
+    begun, rest = "```\nfirst\nresult_table\n", "result_table\n```\n"
     async with talking(dialect) as (chat, server):
         await cut(chat, server, begun)
-        server.script(*answer("    compute(first)\n```\n"))
+        server.script(*answer(rest))
         await more(chat)
         assert chat.last is not None
-        assert chat.last.text == begun + "    compute(first)\n```\n"
+        assert chat.last.text == begun + rest
+
+
+@on_loop
+async def test_who_refused_the_prefix_is_not_taken_at_its_word() -> None:
+    begun = "```\nfirst\nresult_table\n"
+    async with talking("mistral") as (chat, server):
+        await cut(chat, server, begun)
+        server.script(*error(422, "no"))
+        server.script(*answer("result_table\nlast\n```\n"))
+        await more(chat)
+        assert chat.last is not None
+        assert chat.last.text == begun + "last\n```\n"
 
 
 @on_loop

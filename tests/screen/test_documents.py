@@ -28,7 +28,7 @@ FILES = sorted((Path(__file__).parents[1] / "data" / "documents").glob("*.md"))
 SIZES = [(80, 24), (120, 40), (40, 20)]
 TITLE = "deepseek-chat · holysheep"
 FOOT = re.compile(r"─* ?.*\bfirst \d.* ─")
-PROMPT = re.compile(r"› ?|deepseek-chat on holysheep +[\d,]+ tok")  # and the line below it
+PROMPT = re.compile(r"› ?|deepseek-chat on holysheep +[\d,]+ tok( +\S.*)?")  # and the line below it
 # The foot, and then a prompt that reads: it turns bracketed paste on.
 READY = re.compile(" in · 7 out · first .*\x1b\\[\\?2004h".encode(), re.DOTALL)
 
