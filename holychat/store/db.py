@@ -164,18 +164,22 @@ class Database:
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         elif not os.path.exists(self.path):
             raise FileNotFoundError(2, "there is no such file", self.path)
-        self._connection = sqlite3.connect(
-            self.path,
-            timeout=self._patience,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=64,
-        )
+        while True:
+            self._identity = _identity(self.path)
+            self._connection = sqlite3.connect(
+                self.path,
+                timeout=self._patience,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=64,
+            )
+            if _identity(self.path) == self._identity:
+                break
+            self._connection.close()  # another holychat has put it aside in this moment
         try:
             self._connection.row_factory = sqlite3.Row
             # SQL's own lower() knows ASCII alone.
             self._connection.create_function("folded", 1, str.lower, deterministic=True)
-            self._identity = _identity(self.path)
             self._prepare()
         except BaseException:
             self._connection.close()
