@@ -165,7 +165,7 @@ def unfinished(db: Database, conversation: str) -> list[Open]:
         Open(
             row["prompt"],
             row["onto"],
-            *_journalled(db, row["id"]),
+            *journalled(db, row["id"]),
             provider=row["provider"],
             model=row["model"],
         )
@@ -176,7 +176,8 @@ def unfinished(db: Database, conversation: str) -> list[Open]:
     ]
 
 
-def _journalled(db: Database, turn: int) -> tuple[str, str]:
+def journalled(db: Database, turn: int) -> tuple[str, str]:
+    """(text, reasoning) of an open turn so far."""
     rows = db.rows("SELECT text, reasoning FROM journal WHERE turn = ? ORDER BY number", (turn,))
     return "".join(row["text"] for row in rows), "".join(row["reasoning"] for row in rows)
 

@@ -16,8 +16,7 @@ from holychat.core.chat import Finish
 from holychat.core.failure import StoreTrouble
 from holychat.core.formats import Exchange, Figures, Whole, finite, record
 from holychat.core.history import Kept
-from holychat.store.conversations import LETTERS, get, tree
-from holychat.store.turns import journalled
+from holychat.store.conversations import LETTERS, get, journalled, tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from holychat.core.chat import Finish
 from holychat.core.history import Orphan, title_of
-from holychat.store.conversations import get, new_id, now
+from holychat.store.conversations import get, journalled, new_id, now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -217,12 +217,6 @@ def journal(db: Database, writer: str, turn: int, number: int, text: str, reason
     with db.write():
         db.run("INSERT INTO journal VALUES (?, ?, ?, ?)", (turn, number, text, reasoning))
         _sign(db, writer)
-
-
-def journalled(db: Database, turn: int) -> tuple[str, str]:
-    """(text, reasoning) of a turn so far."""
-    rows = db.rows("SELECT text, reasoning FROM journal WHERE turn = ? ORDER BY number", (turn,))
-    return "".join(row["text"] for row in rows), "".join(row["reasoning"] for row in rows)
 
 
 def close(db: Database, begun: Begun, turn: Turn) -> int | None:

@@ -60,7 +60,7 @@ def test_a_turn_from_its_prompt_to_its_end(db: Database, writer: str) -> None:
     assert db.rows("SELECT text FROM messages")[0]["text"] == "What is it?"
     turns.journal(db, writer, begun.turn, 0, "It ", "hm")
     turns.journal(db, writer, begun.turn, 1, "is.", "")
-    assert turns.journalled(db, begun.turn) == ("It is.", "hm")
+    assert conversations.journalled(db, begun.turn) == ("It is.", "hm")
     whole = turn(
         "It is.",
         reasoning="hm",
