@@ -35,6 +35,8 @@ PARAGRAPH = (
 # Numbered: rows that are all the same hide what it costs to move them.
 WORDS = "".join(f"w{n:05} " for n in range(15_000))
 EXTREMES = {
+    "one line of 48 kB of css": "```css\n" + ".a>b{color:#fff;margin:0 1px}" * 1650 + "\n```\n",
+    "12,000 opening brackets": "[" * 12_000,
     "a fence of 5,000 lines": "```python\n"
     + "".join(f"x = f({n}) + 2  # comment\n" for n in range(5000))
     + "```\n",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from rich.style import Style
 from rich.text import Text
@@ -118,10 +116,11 @@ def test_the_open_end_is_closed(source: str, shown: str) -> None:
     "part",
     ["![", "[", "[a](", "[[]", "[]", "![a](b)", "a*b**c***", r"\(a", r"\[", "$a ", "$$a ", "<a "],
 )
-def test_marks_without_end_are_read_in_time(part: str) -> None:
-    start = time.thread_time()
-    text(part * (4000 // len(part)))
-    assert time.thread_time() - start < 0.15  # about 10 ms, and 100 before
+def test_marks_without_end_lose_no_character(part: str) -> None:
+    source = part * (4000 // len(part))
+    shown = text(source).plain
+    assert shown
+    assert set(shown) <= set(source)
 
 
 def test_the_parts_of_a_text_full_of_marks_are_all_of_it() -> None:
