@@ -105,10 +105,12 @@ async def _ask(settings: Settings, wish: Wish, prompt: str) -> Exit:
         out.show(Done(Turn("", "", Finish.FAILED, name, wish.model, failure=failure)))
         return _failed(failure, failure.hint)
     finally:
-        out.close()
-        session.recorder.close()
-        for warning in session.recorder.warnings if not wish.quiet else ():
-            env.err(f"holychat: {warning}")
+        try:
+            out.close()
+        finally:  # also where the reader has left: what came is kept
+            session.recorder.close()
+            for warning in session.recorder.warnings if not wish.quiet else ():
+                env.err(f"holychat: {warning}")
     turn = chat.latest
     if turn is None:  # cannot be: every turn ends with Done
         return Exit.INTERNAL

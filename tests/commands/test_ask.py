@@ -265,6 +265,20 @@ async def test_the_reader_leaves_in_mid_answer(place: Place) -> None:
 
 
 @on_loop
+async def test_what_came_until_the_reader_left_is_kept(place: Place) -> None:
+    async with Provider() as server:
+        # Not at a line's end: the newline that is still owed cannot be written any more.
+        server.script(chunk("one\n"), chunk("two and no newline"), Hang())
+        place.provider(server.base_url)
+        await place.shell("$H ask hi | head -n 1")
+    shown = await place.run("history", "show", "hi", "--json")
+    kept = json.loads(shown.out)["messages"]
+    assert kept[-1]["role"] == "assistant"
+    assert kept[-1]["text"].startswith("one\n")
+    assert kept[-1]["turn"]["finish"] == "interrupted"
+
+
+@on_loop
 async def test_the_reader_leaves_while_everybody_waits(place: Place) -> None:
     async with Provider() as server:
         server.script(Hang())

@@ -91,4 +91,4 @@ def test_no_frame_reads_much_code(
             list(drawer.draw(piece))
         drawer.tail(blocks.tail(), 8)
         most = max(most, sum(read))
-    assert most <= 12_000  # characters a frame of 400 new ones, however long the lines are
+    assert most <= 4_000  # characters a frame of 400 new ones, however long the lines are
