@@ -1,6 +1,6 @@
 """Syntax colours for code that is still being written.
 
-Owns the way a pygments lexer is fed line by line: its state stack is kept at the last token
+Owns the way a pygments lexer is fed line by line: its state is kept at the last token
 boundary that stands at the start of a line, some lines back, so that each line is read about
 twice and colours never change once they are out. Which lines wait depends on the lines alone.
 A line that nobody reads for its colours (minified code) has none: it could not wait.
@@ -15,7 +15,9 @@ from rich.style import Style
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+State = dict[str, Any]  # of a lexer, behind a token: the stack of its rules, and what it counts
 
 HOLD = 6  # lines that wait for what follows: the reach of most multi-line tokens
 BATCH = 12  # lines that come together before they are read
@@ -52,20 +54,85 @@ def _style(token: Any) -> Style:
     return next((Style.parse(s) for group, s in _COLOURS if name.startswith(group)), Style.null())
 
 
+# Names that models write, for which pygments has no lexer that can go on in the middle of a text,
+# and the one that reads them nearly as well.
+_NEAR = {
+    "json": "javascript",
+    "json5": "javascript",
+    "jsonc": "javascript",
+    "jsonl": "javascript",
+    "make": "basemake",
+    "makefile": "basemake",
+    "patch": "diff",
+    "plpgsql": "sql",
+    "postgres": "sql",
+    "postgresql": "sql",
+    "psql": "sql",
+    "pycon": "python",
+    "ipython": "python",
+    "svelte": "html",
+    "yml": "yaml",
+}
+
+
 def _lexer(language: str) -> Any:
     """The lexer of a language, None for an unknown one or one that cannot be continued."""
     if not language:
         return None
-    from pygments.lexer import RegexLexer
+    from pygments.lexer import ExtendedRegexLexer, RegexLexer
     from pygments.lexers import get_lexer_by_name
     from pygments.util import ClassNotFound
 
+    name = language.lower()
     try:
-        lexer = get_lexer_by_name(language.lower(), stripnl=False, ensurenl=False)
+        lexer = get_lexer_by_name(_NEAR.get(name, name), stripnl=False, ensurenl=False)
     except ClassNotFound:
         return None
-    usual = type(lexer).get_tokens_unprocessed is RegexLexer.get_tokens_unprocessed
-    return lexer if usual else None
+    if not isinstance(lexer, RegexLexer):
+        return None
+    if not isinstance(lexer, ExtendedRegexLexer):
+        rules = vars(lexer).get("_tokens") or vars(type(lexer))["_tokens"]
+        vars(lexer)["_tokens"] = {
+            state: [(match, _told(action), then) for match, action, then in each]
+            for state, each in rules.items()
+        }
+    return lexer
+
+
+def _told(action: Any) -> Any:
+    """The action of a rule of a plain lexer, that also moves the context on: `ExtendedRegexLexer`
+    hands it one, and some of them do not know of it."""
+    from pygments.token import _TokenType
+
+    if action is None or isinstance(action, _TokenType):
+        return action
+
+    def told(lexer: Any, match: Any, context: Any = None) -> Iterator[tuple[int, Any, str]]:
+        yield from action(lexer, match)
+        if context is not None:
+            context.pos = match.end()
+
+    return told
+
+
+def _context(lexer: Any, text: str, state: State) -> Any:
+    """Where a lexer reads `text` on behind `state`."""
+    from pygments.lexer import LexerContext
+    from pygments.lexers.data import YamlLexer, YamlLexerContext
+
+    kind = YamlLexerContext if isinstance(lexer, YamlLexer) else LexerContext  # its own
+    context = kind(text, 0)
+    vars(context).update(_fresh(state))
+    return context
+
+
+def _fresh(state: Mapping[str, Any]) -> State:
+    """A state that stays as it is while the lexer goes on."""
+    return {
+        name: list(value) if isinstance(value, list) else value
+        for name, value in state.items()
+        if name not in ("text", "pos", "end")
+    }
 
 
 class Highlighter:
@@ -73,12 +140,12 @@ class Highlighter:
 
     def __init__(self, language: str) -> None:
         self._lexer = _lexer(language)
-        self._stack: list[str] = ["root"]
+        self._state: State = {}
         self._held: list[str] = []
         self._size = 0  # characters of them
         self._due = READ  # the size at which they are read next
         self._waiting: list[Text] | None = None  # how the held lines look, once somebody asked
-        self._ended: list[str] = ["root"]  # the state behind them
+        self._ended: State = {}  # the state behind them
 
     def feed(
         self, lines: tuple[str, ...], *, glued: bool = False, more: bool = False
@@ -86,7 +153,7 @@ class Highlighter:
         """The lines that are final now. `glued`: the first one is the rest of a line; `more`: the
         last one may have a rest; both are too long for colours, and never wait."""
         if self._lexer is None:
-            return [Text(line, end="") for line in lines]
+            return [*self._flush(), *(Text(line, end="") for line in lines)]
         out: list[Text] = []
         for number, line in enumerate(lines):
             part = (glued and number == 0) or (more and number == len(lines) - 1)
@@ -111,14 +178,14 @@ class Highlighter:
             self._waiting = [text for text, _ in self._read(self._held)]
         return Glance(self, self._waiting, self._ended)
 
-    def coloured(self, lines: tuple[str, ...], stack: list[str]) -> list[Text]:
-        """Lines as they look behind `stack`; nothing is kept."""
-        before = self._stack, self._ended
-        self._stack = stack
+    def coloured(self, lines: tuple[str, ...], state: State) -> list[Text]:
+        """Lines as they look behind `state`; nothing is kept."""
+        before = self._state, self._ended
+        self._state = state
         try:
             return [text for text, _ in self._read(list(lines))]
         finally:
-            self._stack, self._ended = before
+            self._state, self._ended = before
 
     def _flush(self) -> list[Text]:
         """All that is held."""
@@ -126,7 +193,7 @@ class Highlighter:
             return []
         read = self._read([*self._held, ""])
         self._keep([])
-        self._stack = read[-1][1] or list(self._ended)
+        self._state = read[-1][1] or self._ended
         return [text for text, _ in read[:-1]]
 
     def _keep(self, lines: list[str]) -> None:
@@ -144,7 +211,7 @@ class Highlighter:
                 self._due = self._size + HELD
                 return []
             keep = max(1, last)
-        self._stack = read[keep][1] or ["root"]
+        self._state = read[keep][1] or {}
         self._keep(self._held[keep:])
         return [text for text, _ in read[:keep]]
 
@@ -156,46 +223,50 @@ class Highlighter:
             size += len(self._held[at])
         return at
 
-    def _read(self, lines: list[str]) -> list[tuple[Text, list[str] | None]]:
-        """(coloured line, state stack at its start where no token runs into it)."""
-        if self._lexer is None:
-            return [(Text(line, end=""), None) for line in lines]
-        out: list[tuple[Text, list[str] | None]] = [(Text(end=""), list(self._stack))]
-        for token, stack, value in self._tokens("\n".join(lines)):
-            self._ended = stack()
+    def _read(self, lines: list[str]) -> list[tuple[Text, State | None]]:
+        """(coloured line, state at its start where no token runs into it)."""
+        if self._lexer is not None:
+            try:
+                return self._coloured(lines)
+            except Exception:  # noqa: BLE001 one of 500 lexers, at what a model wrote: words count
+                self._lexer = None
+        return [(Text(line, end=""), None) for line in lines]
+
+    def _coloured(self, lines: list[str]) -> list[tuple[Text, State | None]]:
+        out: list[tuple[Text, State | None]] = [(Text(end=""), self._state)]
+        for token, state, value in self._tokens("\n".join(lines)):
             parts = value.split("\n")
             out[-1][0].append(parts[0], _style(token))
             for number, part in enumerate(parts[1:], 2):
                 ends = number == len(parts) and not part
-                out.append((Text(end=""), stack() if ends else None))
+                out.append((Text(end=""), state if ends else None))
                 out[-1][0].append(part, _style(token))
         return out[: len(lines)]
 
-    def _tokens(self, text: str) -> Iterator[tuple[Any, Any, str]]:
-        """Tokens with a look at the state behind each of them."""
-        from pygments.lexer import ExtendedRegexLexer, LexerContext
+    def _tokens(self, text: str) -> Iterator[tuple[Any, State | None, str]]:
+        """Tokens, and the state behind those that end a line."""
+        from pygments.lexer import ExtendedRegexLexer
 
-        context = LexerContext(text, 0, stack=list(self._stack))
-        tokens = list[tuple[Any, str]]()
-        stacks: list[list[str]] = []
-        for _, token, value in ExtendedRegexLexer.get_tokens_unprocessed(
-            self._lexer, context=context
-        ):
-            stacks.append(list(context.stack))  # as it was before this token
-            tokens.append((token, value))
-        stacks.append(list(context.stack))
-        for number, (token, value) in enumerate(tokens, 1):
-            yield token, lambda at=number: stacks[at], value
+        context = _context(self._lexer, text, self._state)
+        read = ExtendedRegexLexer.get_tokens_unprocessed(self._lexer, context=context)
+        last: tuple[Any, str] | None = None
+        for _, token, value in read:
+            if last is not None:  # only now has the state moved on
+                yield last[0], _fresh(vars(context)) if last[1].endswith("\n") else None, last[1]
+            last = token, value
+        self._ended = _fresh(vars(context))
+        if last is not None:
+            yield last[0], self._ended, last[1]
 
 
 class Glance:
     """The open end of a code block as it looks now: the held lines are read once, and only what
     is new behind them again. Its colours may be wrong for a moment, for they are painted over."""
 
-    def __init__(self, parent: Highlighter, waiting: list[Text], stack: list[str]) -> None:
+    def __init__(self, parent: Highlighter, waiting: list[Text], state: State) -> None:
         self._parent = parent
         self._lines = list(waiting)
-        self._stack = stack
+        self._state = state
 
     def feed(
         self, lines: tuple[str, ...], *, glued: bool = False, more: bool = False
@@ -206,7 +277,7 @@ class Glance:
         if more or any(len(line) > PLAIN for line in lines):
             self._lines += [Text(line, end="") for line in lines]
         elif lines:
-            self._lines += self._parent.coloured(lines, list(self._stack))
+            self._lines += self._parent.coloured(lines, self._state)
         return rest
 
     def finish(self) -> list[Text]:

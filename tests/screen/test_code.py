@@ -6,6 +6,8 @@ import random
 from typing import Any
 
 import pytest
+from pygments.lexers import get_all_lexers
+from rich.text import Text
 
 from holychat.core.blocks import Blocks
 from holychat.screen.code import BATCH, FORCED, PLAIN, Highlighter
@@ -92,3 +94,93 @@ def test_no_frame_reads_much_code(
         drawer.tail(blocks.tail(), 8)
         most = max(most, sum(read))
     assert most <= 4_000  # characters a frame of 400 new ones, however long the lines are
+
+
+SNIPPETS = {
+    "json": '{"a": [1, true, null]}',
+    "jsonc": '{"a": 1} // why',
+    "yaml": "services:\n  db: # one\n    image: 'postgres:17'",
+    "yml": "a: [1, 2]",
+    "c": "int main(void) { return 0; }",
+    "cpp": 'auto s = std::string("a"); // x',
+    "php": "<?php echo 'a'; ?>",
+    "ruby": "def a\n  puts <<~X\n    y\n  X\nend",
+    "swift": "func f() -> Int { return 1 }",
+    "lua": "local a = 'b'",
+    "makefile": "all: a.o\n\tcc -o all a.o # link",
+    "elixir": 'def a, do: "b"',
+    "hcl": 'resource "a" "b" { c = 1 }',
+    "diff": "-a\n+b",
+    "patch": "-a\n+b",
+    "svelte": "<script>let a = 1</script>",
+    "pycon": ">>> print('a')",
+    "objective-c": "@interface A : NSObject\n@end",
+    "markdown": "# t\n\n```python\ndef f(): pass\n```\n",
+    "rst": "T\n=\n\n.. code-block:: python\n\n   def f(): pass\n",
+    "postgresql": "do $$ begin end $$ language plpgsql;",
+    "sql": "select 'a' from b;",
+    "python": "def f(): return 'a'",
+    "bash": 'for a in b; do echo "$a"; done',
+    "html": '<a href="b">c</a>',
+    "css": "a { color: #fff }",
+    "ts": "const a: string = 'b'",
+    "go": 'func main() { fmt.Println("a") }',
+    "rust": "fn main() { let a = 1; }",
+    "java": "class A { int b = 1; }",
+    "toml": "[a]\nb = 'c'",
+    "dockerfile": "FROM python:3.13\nRUN pip install a",
+}
+
+
+@pytest.mark.parametrize("language", SNIPPETS)
+def test_what_models_write_has_colours(language: str) -> None:
+    lines = tuple(SNIPPETS[language].split("\n") * 40)
+    highlighter = Highlighter(language)
+    out = [text for line in lines for text in highlighter.feed((line,))] + highlighter.finish()
+    assert [text.plain for text in out] == list(lines)
+    assert len({str(span.style) for text in out for span in text.spans} - {""}) >= 1
+
+
+def test_yaml_goes_on_where_it_was() -> None:
+    lines = ["a:", *("  - b: 'c' # d" for _ in range(60)), "  e: |", *["    f: 'g'"] * 30, "h: 1"]
+    highlighter = Highlighter("yaml")
+    out = [text for line in lines for text in highlighter.feed((line,))] + highlighter.finish()
+    looks = [[(span.start, span.end, str(span.style)) for span in text.spans] for text in out]
+    assert [text.plain for text in out] == lines
+    assert len({str(each) for each in looks[1:61]}) == 1
+    assert len({str(each) for each in looks[62:92]}) == 1
+    assert looks[1] != looks[62]
+
+
+def test_no_lexer_stops_an_answer() -> None:
+    hostile = "\n".join([*SNIPPETS.values(), "'''\"\"\"<<<{{{ ((( $(", "#+BEGIN\n.. a::\n\n   b"])
+    for _, names, _, _ in get_all_lexers():
+        for name in names[:1]:
+            highlighter = Highlighter(name)
+            lines = tuple(hostile.split("\n"))
+            out = highlighter.feed(lines)
+            out += highlighter.glance().finish()[:0] + highlighter.finish()
+            assert [text.plain for text in out] == list(lines), name
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_lexer_that_breaks_leaves_plain_lines(
+    asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = Highlighter._tokens
+
+    def broken(self: Highlighter, text: str) -> Any:
+        if "bad" in text:
+            raise RecursionError
+        return tokens(self, text)
+
+    monkeypatch.setattr(Highlighter, "_tokens", broken)
+    highlighter = Highlighter("python")
+    lines = [*(f"a{number} = 1" for number in range(30)), "bad", *(["b"] * 30)]
+    out = list[Text]()
+    for line in lines:
+        out += highlighter.feed((line,))
+        if asked:
+            highlighter.glance().feed(("bad",))
+    out += highlighter.finish()
+    assert [text.plain for text in out] == lines
