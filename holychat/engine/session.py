@@ -18,9 +18,10 @@ from holychat.engine.conversation import Chat
 from holychat.engine.failover import keyless
 from holychat.engine.place import store_path
 from holychat.net.client import Client, Timers
-from holychat.store.conversations import branch, find, latest
+from holychat.store.conversations import branch, find, get, latest
 from holychat.store.learned import Learned
 from holychat.store.recorder import Recorder
+from holychat.store.turns import bury_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -80,6 +81,11 @@ class Session:
         With the model that it had, if that can still be had and no other one is wanted.
         """
         found: Conversation = await self.stored(find, name) if name else await self.stored(latest)
+        if await self.stored(bury_in, found.id):
+            self.recorder.warnings.append(
+                "its last answer broke off when a holychat ended; what came of it is kept"
+            )
+            found = await self.stored(get, found.id)
         path = await self.stored(branch, found)
         try:
             asked = (wanted, pinned) if wanted or pinned else (found.model, found.provider)

@@ -132,13 +132,12 @@ def _folded(db: Database, name: str) -> list[Row]:
 
 def tree(db: Database, conversation: str) -> dict[int, Kept]:
     """All messages of a conversation, by id; answers with their turns."""
-    turns = {
-        row["answer"]: row
-        for row in db.rows(
-            "SELECT * FROM turns WHERE conversation = ? AND answer IS NOT NULL ORDER BY id",
-            (conversation,),
-        )
-    }
+    turns: dict[int, list[Row]] = {}  # more than one where an answer was gone on with
+    for row in db.rows(
+        "SELECT * FROM turns WHERE conversation = ? AND answer IS NOT NULL ORDER BY id",
+        (conversation,),
+    ):
+        turns.setdefault(row["answer"], []).append(row)
     rows = db.rows("SELECT * FROM messages WHERE conversation = ? ORDER BY id", (conversation,))
     return {
         row["id"]: Kept(
@@ -291,29 +290,33 @@ def _params(text: str) -> Mapping[str, object]:
     return params if isinstance(params, dict) else {}
 
 
-def _turn(row: Row, message: Row) -> Turn:
-    usage = None
-    if row["completion_tokens"] is not None:
-        usage = Usage(
-            row["prompt_tokens"] or 0,
-            row["completion_tokens"],
-            row["cached_tokens"] or 0,
-            row["reasoning_tokens"] or 0,
-            bool(row["estimated"]),
-        )
+def _turn(turns: Sequence[Row], message: Row) -> Turn:
+    """How an answer came to be: it ended as its last turn did, and all of them were paid for."""
+    row = turns[-1]
     failure = None
     if row["failure"]:
         kind = Kind(row["kind"]) if row["kind"] in set(Kind) else Kind.CUT
         failure = Failure(kind, row["failure"])
+    used = [_usage(each) for each in turns if each["completion_tokens"] is not None]
     return Turn(
         text=message["text"],
         reasoning=message["reasoning"],
         finish=Finish(row["finish"]) if row["finish"] in set(Finish) else Finish.STOP,
         provider=row["provider"],
         model=row["model"],
-        usage=usage,
+        usage=sum(used, Usage()) if used else None,
         timings=Timings(row["headers"], row["first"], row["total"] or 0.0),
         failure=failure,
         refusal=bool(row["refusal"]),
         served_model=row["served_model"],
+    )
+
+
+def _usage(row: Row) -> Usage:
+    return Usage(
+        row["prompt_tokens"] or 0,
+        row["completion_tokens"],
+        row["cached_tokens"] or 0,
+        row["reasoning_tokens"] or 0,
+        bool(row["estimated"]),
     )

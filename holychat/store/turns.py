@@ -91,7 +91,7 @@ def bury(db: Database) -> tuple[list[Orphan], list[str]]:
 
     Returns (the turns, the drafts that stood at their prompts), the newest last.
     """
-    dead = [row for row in db.rows("SELECT * FROM writers ORDER BY lease") if _is_dead(row)]
+    dead = _dead(db)
     if not dead:
         return [], []
     orphans: list[Orphan] = []
@@ -107,6 +107,24 @@ def bury(db: Database) -> tuple[list[Orphan], list[str]]:
             open_ = db.rows("SELECT * FROM turns WHERE writer = ? ORDER BY id", (row["id"],))
             orphans += [_bury(db, turn) for turn in open_]
     return orphans, drafts
+
+
+def bury_in(db: Database, conversation: str) -> list[Orphan]:
+    """The same for the turns of one conversation, which is about to be gone on with; the writers
+    and their drafts stay for whoever can offer them."""
+    if not db.rows(f"SELECT id {_OPEN} LIMIT 1", (conversation,)):
+        return []
+    gone = {row["id"] for row in _dead(db)}
+    with db.write():
+        open_ = db.rows(f"SELECT * {_OPEN} ORDER BY id", (conversation,))
+        return [_bury(db, turn) for turn in open_ if turn["writer"] in gone]
+
+
+_OPEN = "FROM turns WHERE conversation = ? AND writer IS NOT NULL"
+
+
+def _dead(db: Database) -> list[Row]:
+    return [row for row in db.rows("SELECT * FROM writers ORDER BY lease") if _is_dead(row)]
 
 
 def _bury(db: Database, turn: Row) -> Orphan:

@@ -279,6 +279,30 @@ async def test_what_came_until_the_reader_left_is_kept(place: Place) -> None:
 
 
 @on_loop
+async def test_going_on_where_an_ask_was_killed(place: Place) -> None:
+    async with Provider() as server:
+        server.script(chunk("It is a zeb"), Hang())
+        place.provider(server.base_url)
+        async with place.start("ask", "what is it?") as running:
+            await running.until(b"zeb")
+            await until(lambda: b"It is a zeb" in written(place))
+            running.process.kill()
+            await running.end()
+        server.script(*answer("Stripes."))
+        ended = await place.run("ask", "-c", "why?")
+    assert (ended.code, ended.out) == (0, b"Stripes.\n")
+    assert "broke off" in ended.err
+    said = [message["content"] for message in server.requests[-1].json["messages"]]
+    assert said == ["what is it?", "It is a zeb", "why?"]
+
+
+def written(place: Place) -> bytes:
+    """What is in the files of the store, however it is laid out there."""
+    files = [file for file in place.home.rglob("*.db*") if file.is_file()]
+    return b"".join(file.read_bytes() for file in files)
+
+
+@on_loop
 async def test_the_reader_leaves_while_everybody_waits(place: Place) -> None:
     async with Provider() as server:
         server.script(Hang())

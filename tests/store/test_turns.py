@@ -128,6 +128,16 @@ def test_an_answer_that_is_gone_on_with_is_one_message(db: Database, writer: str
     assert db.check() == []
 
 
+def test_what_an_answer_cost_is_the_sum_of_its_turns(db: Database, writer: str) -> None:
+    begun = turns.begin(db, writer, "", "q", None, **ABOUT)
+    answer = turns.close(db, begun, turn("one ", usage=Usage(10, 5, 2, 1)))
+    again = turns.begin(db, writer, begun.conversation, "q", None, onto=answer, **ABOUT)
+    turns.close(db, again, turn("one two", usage=Usage(20, 7, 0, 0, estimated=True)))
+    (_, kept) = conversations.branch(db, conversations.get(db, begun.conversation))
+    assert kept.turn is not None
+    assert kept.turn.usage == Usage(30, 12, 2, 1, estimated=True)
+
+
 def test_a_deleted_conversation_takes_no_more(db: Database, writer: str) -> None:
     begun = turns.begin(db, writer, "", "q", None, **ABOUT)
     conversations.delete(db, [begun.conversation])
@@ -152,6 +162,21 @@ def test_what_a_dead_writer_left_is_an_interrupted_answer(db: Database, writer: 
     assert (kept.text, kept.reasoning, kept.turn.finish) == ("half of it", "hm", "interrupted")
     assert turns.bury(db) == ([], [])
     assert db.rows("SELECT * FROM journal") == []
+
+
+def test_one_conversation_is_taken_over_and_the_draft_stays(db: Database, writer: str) -> None:
+    begun = turns.begin(db, writer, "", "q", None, **ABOUT)
+    other = turns.begin(db, writer, "", "elsewhere", None, **ABOUT)
+    turns.journal(db, writer, begun.turn, 0, "half", "")
+    turns.renew(db, writer, "what I was ty")
+    assert turns.bury_in(db, begun.conversation) == []  # it lives
+    kill(db, writer)
+    (orphan,) = turns.bury_in(db, begun.conversation)
+    assert orphan.text == "half"
+    assert said(db, begun.conversation) == ["q", "half"]
+    assert turns.bury_in(db, begun.conversation) == []
+    (left,), drafts = turns.bury(db)
+    assert (left.conversation.id, drafts) == (other.conversation, ["what I was ty"])
 
 
 def test_the_living_are_not_buried(db: Database, writer: str) -> None:
