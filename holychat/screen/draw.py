@@ -265,8 +265,7 @@ class Drawer:
             self._code, self._rest = Highlighter(piece.language), None
             if piece.fenced:
                 self._codes += 1
-                label = f"{piece.language or 'code'} {self._codes}"
-                yield from self._lines(piece.path, fold(self._dimmed(label), room))
+                yield from self._named(piece)
         if self._code is None:
             return
         if not piece.glued:
@@ -281,6 +280,16 @@ class Drawer:
             if piece.more and number == len(texts) and self._goes_on(rows, piece.path):
                 self._rest = rows.pop()
             yield from self._lines(piece.path, rows)
+
+    def _named(self, piece: Code) -> Iterator[Line]:
+        label = self._dimmed(f"{piece.language or 'code'} {self._codes}")
+        yield from self._lines(piece.path, fold(label, self._room(piece.path)))
+
+    def again(self) -> Iterator[Line]:
+        """The row that names the code block in which what was drawn ends, if it does: for what is
+        gone on with elsewhere on the screen."""
+        if isinstance(self._before, Code) and self._before.fenced and not self._before.last:
+            yield from self._named(self._before)
 
     def _goes_on(self, rows: list[Text], path: Path) -> bool:
         """Whether the last row may be written on: one of marks without cells never gets full."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SAFE = 0.4  # seconds after which what came is on the disk
-OFFER = "an answer broke off when holychat was ended"
+OFFER = "an answer broke off when holychat ended"
 
 
 def store(home: Path) -> Path:
@@ -108,10 +108,11 @@ async def test_conversations_are_listed_searched_and_resumed(tmp_path: Path) -> 
             assert found[0] == f"  {low[:8]}  Tell me about rivers"
             assert found[1].strip() == "and lakes"
             assert await enter(term, "/search glaciers") == ["  (nothing found)"]
-            several = " ".join(await enter(term, "/resume tell me"))
-            assert "may be several conversations" in several
-            assert high[:8] in several
-            assert low[:8] in several
+            assert await enter(term, "/resume tell me") == [
+                "· tell me may be several conversations; /resume ID goes on with one",
+                f"  {high[:8]}  Tell me about mountains  just now",
+                f"  {low[:8]}  Tell me about rivers     just now",
+            ]
             assert (await enter(term, "/resume glaciers"))[0] == (
                 "· no conversation is called glaciers"
             )
@@ -245,9 +246,7 @@ async def test_no_store_keeps_nothing_and_says_so(tmp_path: Path) -> None:
         await ask(term, server, "q2", "Two.")
         assert [text for _, text in sent(server)] == ["q1", "One.", "q2"]
         for line in ("/sessions", "/search One", "/resume q1"):
-            assert await enter(term, line) == [
-                "· conversations are not kept here: --no-store, or the store is none"
-            ]
+            assert await enter(term, line) == ["· nothing is kept here: --no-store"]
         assert toolbar(term).endswith("q1")
     assert not store(tmp_path).exists()
 
@@ -342,9 +341,29 @@ async def test_a_killed_answer_of_which_nothing_is_said_stays(tmp_path: Path) ->
                 "· Tell me about rivers",
                 "› Tell me about rivers",
                 "Rivers run to",
-                "· stopped; /continue goes on with it",
+                "· broke off when holychat ended; /continue goes on with it",
             ]
     assert ("assistant", "Rivers run to ") in messages(store(tmp_path))
+
+
+@on_loop
+async def test_an_answer_that_the_user_stopped_is_not_said_to_have_broken_off(
+    tmp_path: Path,
+) -> None:
+    async with Provider() as server:
+        async with Terminal(home=tmp_path, environ=to(server)) as term:
+            await term.until(PROMPT)
+            server.script(chunk("Rivers run to "), Hang())
+            term.type("about rivers\r")
+            await term.until("Rivers run to")
+            term.type("\x03")
+            await term.until("─ stopped ·")
+            await term.quiet()
+            term.type("quit\r")
+            assert await term.end() == 0
+        async with Terminal("-c", home=tmp_path, environ=to(server)) as term:
+            await begin(term)
+            assert term.rows()[4:6] == ["Rivers run to", "· stopped; /continue goes on with it"]
 
 
 @on_loop
@@ -357,7 +376,7 @@ async def test_c_goes_on_behind_the_killed_answer(tmp_path: Path) -> None:
                 "· q1",
                 "› Tell me about rivers",
                 "Rivers run to",
-                "· stopped; /continue goes on with it",
+                "· broke off when holychat ended; /continue goes on with it",
             ]
             server.script(*error(500, "boom"))
             assert await enter(term, "/continue") == [
@@ -543,8 +562,8 @@ async def test_code_that_broke_off_goes_on_as_code(tmp_path: Path) -> None:
         assert "return y" in shown
         assert "print(f(1))" in shown
         assert "That is it." in shown
-        assert not [row for row in shown if "python" in row or "```" in row]
-        assert "python 1" in term.text()
+        assert [row for row in shown if "python" in row or "```" in row] == ["python 1"]
+        assert shown.index("python 1") < shown.index("return y")
         assert await enter(term, "/code 1") == [
             "def f(x):",
             "    y = x",

@@ -14,44 +14,33 @@ import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
-from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
-from prompt_toolkit.filters import Condition
-from prompt_toolkit.output.color_depth import ColorDepth
-from prompt_toolkit.output.plain_text import PlainTextOutput
-from prompt_toolkit.styles import Style
 
 from holychat import env
-from holychat.commands.repl import slash, toolbar
-from holychat.commands.repl.complete import InputHistory, SlashCompleter
-from holychat.commands.repl.keys import LEAVE_HINT, Pastes, Typing, bindings, typed_before
-from holychat.core.chat import Done, Finish, Usage
+from holychat.commands.repl import slash
+from holychat.commands.repl.keys import Typing, typed_before
+from holychat.commands.repl.prompt import Prompt
+from holychat.commands.repl.resume import Left, offer, tail
+from holychat.commands.repl.voice import Voice
+from holychat.core.chat import Done, Finish
 from holychat.core.failure import HolychatError, SettingsError, UsageError
 from holychat.core.provider import DEMO
-from holychat.core.sanitize import one_line
 from holychat.engine.choice import chosen, missing_key
 from holychat.exits import Exit
-from holychat.screen.words import ending, who
+from holychat.screen.words import who
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
 
-    from prompt_toolkit.formatted_text import FormattedText
-
     from holychat.core.chat import Event, Turn
-    from holychat.core.history import Orphan
     from holychat.core.provider import Provider
     from holychat.core.wish import Wish
     from holychat.engine.conversation import Chat
     from holychat.engine.session import Session
-    from holychat.screen import Look, Writer
+    from holychat.screen import Writer
     from holychat.settings import Settings
 
 BARE = {"quit": "/quit", "exit": "/quit", "clear": "/clear"}  # the seed documents' words
-PARAMS = ("temperature", "top_p", "max_tokens", "presence_penalty", "frequency_penalty", "seed")
-DRAFT = 0.4  # seconds after a key until what is typed is kept
-WARM_EVERY = 5.0  # seconds between two looks at the connection while the user types
 NO_KEY = (
     "No key is set, so this is the offline demo: a script, no model.",
     "To talk to a real one: holychat setup, or set HOLYSHEEP_API_KEY.",
@@ -65,42 +54,32 @@ def run(settings: Settings, wish: Wish) -> Exit:
         return runner.run(repl.run())
 
 
-class Repl:
+class Repl(Voice):
     """One chat in the terminal; slash commands work on it.
 
-    `default` is put into the next prompt; `reasoning`, `multiline` and `theme` are the user's.
+    `default` is put into the next prompt; `multiline` is the user's. `opened` is the session and
+    `talk` its conversation, None until they are there: the prompt does not wait for them.
     """
 
     def __init__(self, settings: Settings, wish: Wish) -> None:
-        self.settings = settings
-        self.wish = wish
+        super().__init__(settings, wish)
         self.default = ""
         self.editing = False  # the prompt that is being edited takes the last one's place
         self.leaving = False
-        self.reasoning = (wish.reasoning or settings["ui.reasoning"]) == "show"
         self.multiline = bool(settings["ui.multiline"])
-        self.theme: str = settings["ui.theme"]
-        self._color = env.colour(env.STDOUT, os.environ, wish.no_color)
-        self._hint = ""
-        self._pastes = Pastes()
-        self._session: Session | None = None
-        self._chat: Chat | None = None
+        self.opened: Session | None = None
+        self.talk: Chat | None = None
         self._opening: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None  # what Ctrl-C stops
         self._answer: asyncio.Task[None] | None = None  # what it stops first
         self._out: Writer | None = None  # where the answer is painted
-        self._warmed = 0.0  # when a connection was last opened ahead
         self._keyless = False  # the demo, for want of a key
         self._pinned, self._named = self._first_choice()
         self.orphan = ""  # a conversation whose last answer broke off when a holychat was killed
-        self._orphans: list[Orphan] = []  # all of them, until they are offered
-        self._drafts: list[str] = []  # what stood at the prompts of killed holychats
-        self._sessions: dict[str, str] = {}  # what completion offers: id -> title
-        self._draft: asyncio.TimerHandle | None = None
-        self._draft_kept = False
-        self._left: asyncio.Task[None] | None = None
-        self._prompt = self._make_prompt()
-        self._typing = Typing(self._prompt.app.input, self._stop, self._pause)
+        self._left_behind = Left()
+        self._taking: asyncio.Task[None] | None = None
+        self._prompt = Prompt(self)
+        self._typing = Typing(self._prompt.input, self._stop, self._pause)
 
     def _first_choice(self) -> tuple[str, str]:
         """Provider and model to begin with, from settings alone: nothing is asked or loaded.
@@ -119,28 +98,33 @@ class Repl:
     @property
     def chat(self) -> Chat:
         """The conversation; there is one from the first turn or command on."""
-        if self._chat is None:
+        if self.talk is None:
             raise SettingsError("the conversation is not open yet")
-        return self._chat
+        return self.talk
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer streams or a command works."""
+        return self._running is not None
 
     @property
     def asked(self) -> tuple[str, str]:
         """(model, provider) that the next prompt goes to."""
-        if self._chat is not None:
-            return self._chat.model, self._chat.provider.name
+        if self.talk is not None:
+            return self.talk.model, self.talk.provider.name
         return self._named, self._pinned
 
     @property
     def title(self) -> str:
         """What the conversation is called; empty before it has begun."""
-        return self._chat.title if self._chat is not None else ""
+        return self.talk.title if self.talk is not None else ""
 
     async def resume(self, name: str, *, hint: bool = True) -> None:
         """Go on with a kept conversation and show where it stands."""
         session = await self._client()
         await self._enter(session, name)
         self.orphan = ""
-        self.tail(hint=hint)
+        tail(self, self.chat, hint=hint)
         self._warn(session)
 
     async def discard(self) -> None:
@@ -155,71 +139,24 @@ class Repl:
 
     def forget(self) -> None:
         """A new conversation."""
-        if self._chat is not None:
-            self._chat.clear()
+        if self.talk is not None:
+            self.talk.clear()
 
     async def switch(self, wanted: str, pinned: str) -> None:
         """Go on with another model or provider, also where there is no conversation yet."""
         session = await self._client()
         provider, model = await session.choose(wanted, pinned)
-        if self._chat is None:
+        if self.talk is None:
             self._begin(provider, model)
         else:
-            self._chat.provider, self._chat.model = provider, model
+            self.talk.provider, self.talk.model = provider, model
         self.note(f"now {who(model, provider.name)}")
 
     # --- What it says -----------------------------------------------------------------------
 
-    def say(self, text: str) -> None:
-        """A line of a command's output."""
-        env.out(text)
-
-    def note(self, text: str) -> None:
-        """Dim lines about what was done, or what to do; wrapped, so that no word of it is lost."""
-        self._tell(text, "\x1b[2m")
-
-    def complain(self, what: str, hint: str = "") -> None:
-        """An error: what happened, and what to do."""
-        self._tell(what, "\x1b[31m")
-        if hint:
-            self.note(hint)
-
-    def _tell(self, text: str, color: str) -> None:
-        from textwrap import wrap
-
-        words = f"· {one_line(text, 2000)}"
-        for line in wrap(words, max(20, env.width() - 1), subsequent_indent="  ") or [words]:
-            shown = f"{color}{line}\x1b[m" if self._color else line
-            env.write(f"{shown}\n".encode("utf-8", "replace"))
-
     def page(self, *sources: str) -> None:
         """Documents, drawn as answers are, in the user's pager."""
-        from holychat.screen.pager import page
-        from holychat.screen.render import rendered
-
-        look, width = self._look(), env.width()
-        with self._typing.released():
-            page("\n".join(rendered(source, look, width) for source in sources), os.environ)
-
-    def tail(self, *, hint: bool = True) -> None:
-        """The last exchange of a conversation that was resumed, so that one sees where one is."""
-        from holychat.screen.render import rendered
-
-        chat = self.chat
-        if chat.title:
-            self.note(chat.title)
-        if not chat.exchanges:
-            return
-        last = chat.exchanges[-1]
-        rows = rendered(last.turn.text, self._look(), env.width()).rstrip("\n").split("\n")
-        room = max(6, env.size()[1] - 8)
-        env.out(f"› {one_line(last.prompt, max(20, env.width() - 3))}")
-        if len(rows) > room:
-            self.note(f"{len(rows) - room} rows above; /last shows all of it")
-        env.write(("\n".join(rows[-room:]) + "\n").encode("utf-8", "replace"))
-        said = ending(last.turn)
-        if said and hint:
-            self.note(f"{said}; /continue goes on with it")
+        self.in_pager(sources, self._typing.released())
 
     def _warn(self, session: Session) -> None:
         """What is to be said of the store and of a model that is not there any more."""
@@ -229,11 +166,7 @@ class Repl:
     def restyle(self, theme: str) -> None:
         """Go on in the colours of another theme."""
         self.theme = theme
-        self._prompt.style = Style.from_dict(toolbar.style(theme))
-
-    def hint(self, text: str) -> None:
-        """A short text in the toolbar, until the next key."""
-        self._hint = text
+        self._prompt.restyle(theme)
 
     # --- The loop ---------------------------------------------------------------------------
 
@@ -241,12 +174,12 @@ class Repl:
         """Prompt and answer until the user leaves."""
         # Raw from here on, also between prompts: what is typed there would be echoed, and its
         # Enter would arrive as a line feed, which adds a line instead of sending.
-        with self._prompt.app.input.raw_mode():
-            typed_before(self._prompt.app.input)
+        with self._prompt.input.raw_mode():
+            typed_before(self._prompt.input)
             if self.wish.session or self.wish.again:
                 session = await self.session()
                 self._greet()
-                self.tail()
+                tail(self, self.chat)
                 self._warn(session)
                 env.out("")
             else:
@@ -257,8 +190,8 @@ class Repl:
                 except EOFError:
                     break
                 await self._survive(text)
-        if self._session is not None:
-            await self._session.aclose()
+        if self.opened is not None:
+            await self.opened.aclose()
         return Exit.OK
 
     async def _survive(self, text: str) -> None:
@@ -288,18 +221,9 @@ class Repl:
 
     async def _read(self) -> str:
         default, self.default = self.default, ""
-        self._prompt.app.after_render += self._after_first_paint
-        text = await self._prompt.prompt_async(default=default)
-        if self._draft is not None:
-            self._draft.cancel()
-            self._draft = None
-        if self._draft_kept and self._session is not None:
-            self._session.recorder.draft("")
-            self._draft_kept = False
-        return self._pastes.unfold(text)
+        return await self._prompt.read(default, self._after_paint)
 
-    def _after_first_paint(self, _: Any) -> None:
-        self._prompt.app.after_render -= self._after_first_paint
+    def _after_paint(self) -> None:
         if self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._open())
             self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -357,9 +281,9 @@ class Repl:
         module = await asyncio.to_thread(import_module, "holychat.engine.session")
         for name in ("holychat.screen.live", "pygments.lexers"):
             await asyncio.to_thread(import_module, name)
-        if self._session is None:
-            self._session = module.Session(self.settings, os.environ, self.wish.timeout)
-        return self._session
+        if self.opened is None:
+            self.opened = module.Session(self.settings, os.environ, self.wish.timeout)
+        return self.opened
 
     async def _open(self) -> None:
         session = await self._client()
@@ -369,70 +293,49 @@ class Repl:
         else:
             asked = ("", DEMO) if self._keyless else (wanted, pinned)
             provider, model = await session.choose(*asked)
-            if self._chat is None:
+            if self.talk is None:
                 self._begin(provider, model)
-        self._left = asyncio.get_running_loop().create_task(self._take_over(session))
+        self._taking = asyncio.get_running_loop().create_task(self._take_over(session))
 
     async def _enter(self, session: Session, name: str, wanted: str = "", pinned: str = "") -> None:
         """Load a kept conversation, with what a killed holychat has left of it."""
-        await self._bury(session)
-        self._chat = await session.resumed(name, wanted, pinned)
-        self._chat.params.update(self.wish.params)
-
-    async def _bury(self, session: Session) -> None:
-        orphans, drafts = await asyncio.wrap_future(session.recorder.bury())
-        self._orphans += [orphan for orphan in orphans if orphan.text]
-        # A question that nobody began to answer is one that is still to be asked.
-        self._drafts += [orphan.prompt for orphan in orphans if not orphan.text] + drafts
+        await self._left_behind.bury(session)
+        self.talk = await session.resumed(name, wanted, pinned)
+        self.talk.params.update(self.wish.params)
 
     async def _take_over(self, session: Session) -> None:
         """What a killed holychat left: its answer is offered, its prompt stands in ours."""
-        await self._bury(session)
-        await self.learn_sessions()
-        if self._orphans:
-            found = self._orphans.pop()
-            self._orphans.clear()
-            if not self.chat.exchanges:
-                self.orphan = found.conversation.id
-                await run_in_terminal(lambda: self._offer(found))
-            elif session.recorder.conversation == found.conversation.id:
-                self.orphan = found.conversation.id  # the tail has said so
-        draft = self._drafts.pop() if self._drafts else ""
-        self._drafts.clear()
-        buffer = self._prompt.default_buffer
-        if draft and not self._prompt.app.is_running:
+        await self._left_behind.bury(session)
+        await self._learn_sessions(session)
+        found = self._left_behind.orphan()
+        if found is not None and not self.chat.exchanges:
+            self.orphan = found.conversation.id
+            await run_in_terminal(lambda: offer(self, found))
+        elif found is not None and session.recorder.conversation == found.conversation.id:
+            self.orphan = found.conversation.id  # the tail has said so
+        draft = self._left_behind.draft()
+        if draft and not self._prompt.propose(draft):
             self.default = self.default or draft
-        elif draft and not buffer.text and self._running is None:
-            buffer.insert_text(draft)
-            self.hint("this is what you were typing")
 
-    def _offer(self, orphan: Orphan) -> None:
-        self.note(
-            f"an answer broke off when holychat was ended: {orphan.conversation.title}"
-            f" ({len(orphan.text):,} characters are kept)"
-        )
-        self.note("/continue goes on with it, /discard throws it away; else it just stays")
-        env.out("")
-
-    async def learn_sessions(self) -> None:
+    async def _learn_sessions(self, session: Session) -> None:
         """The latest conversations, for completion."""
-        if self._session is not None and self._session.recorder.keeping:
+        if session.recorder.keeping:
             from holychat.store.conversations import listing
 
-            found = await self._session.stored(listing, None, 50)
-            self._sessions = {each.short: each.title for each in found}
+            found = await session.stored(listing, None, 50)
+            self._prompt.sessions = {each.short: each.title for each in found}
 
     def _begin(self, provider: Provider, model: str) -> None:
-        if self._session is None:
+        if self.opened is None:
             return
-        self._chat = self._session.chat(provider, model)
-        self._chat.params.update(self.wish.params)
-        self._session.client.warm(provider)
-        self._prompt.app.invalidate()
+        self.talk = self.opened.chat(provider, model)
+        self.talk.params.update(self.wish.params)
+        self.opened.client.warm(provider)
+        self._prompt.refresh()
 
     async def session(self) -> Session:
         """The session with its conversation open. Raises HolychatError where it cannot be."""
-        if self._chat is None:
+        if self.talk is None:
             if self._opening is None or self._opening.done():
                 self._opening = asyncio.get_running_loop().create_task(self._open())
             await asyncio.shield(self._opening)
@@ -465,7 +368,7 @@ class Repl:
         hint: str = "/retry sends it again, /edit changes it first",
     ) -> None:
         """Show a turn; `hint` is what to do where no text came."""
-        out = self._out = self._writer()
+        out = self._out = self.writer(self._typing.feed)
         task = self._answer = asyncio.get_running_loop().create_task(self._stream(events, out))
         try:
             await asyncio.wait([task])
@@ -487,123 +390,14 @@ class Repl:
             async for event in parts:
                 out.show(event)
 
-    def _look(self) -> Look:
-        from holychat.screen import Look
-
-        return Look(
-            color=self._color,
-            terminal=True,
-            reasoning=self.reasoning,
-            quiet=self.wish.quiet,
-            panel=self.settings["ui.panel"],
-            theme=self.theme,
-            fps=self.settings["ui.fps"],
-            typed=self._typing.feed,
-        )
-
-    def _writer(self) -> Writer:
-        from holychat.screen import writer
-
-        return writer("live" if env.can_move_cursor(os.environ) else "plain", self._look())
-
     def _comment(self, turn: Turn, otherwise: str) -> None:
         """What is to be said of a turn that did not go well."""
         if turn.failure is None:
             return
-        session = self._session
+        session = self.opened
         hint = session.explain(turn.failure, turn.provider, turn.model) if session else ""
         self.complain(turn.failure.what, hint)
         self.note("/continue goes on with it, /retry asks anew" if turn.text else otherwise)
-
-    # --- The prompt -------------------------------------------------------------------------
-
-    def _make_prompt(self) -> PromptSession[str]:
-        path = os.path.join(env.home(os.environ, "data"), "inputs.jsonl")
-        prompt: PromptSession[str] = PromptSession(
-            message=[("class:prompt", "› ")],
-            prompt_continuation=[("class:continuation", "· ")],
-            style=Style.from_dict(toolbar.style(self.theme)),
-            color_depth=None if self._color else ColorDepth.DEPTH_1_BIT,
-            multiline=True,
-            vi_mode=self.settings["ui.keys"] == "vi",
-            key_bindings=bindings(self._pastes, lambda: self.multiline, self._cleared),
-            completer=SlashCompleter(slash.COMMANDS, self._offers),
-            # Only for commands: the menu's room is kept free as long as this holds.
-            complete_while_typing=Condition(self._at_a_command),
-            reserve_space_for_menu=6,
-            history=InputHistory(path, self._pastes.unfold),
-            auto_suggest=AutoSuggestFromHistory(),
-            bottom_toolbar=self._toolbar,
-            enable_suspend=True,
-            enable_open_in_editor=True,
-            tempfile_suffix=".md",
-            search_ignore_case=True,
-            erase_when_done=False,
-            # prompt_toolkit shows the cursor at the start, also where that is litter.
-            output=None if env.can_move_cursor(os.environ) else PlainTextOutput(sys.stdout),
-        )
-        prompt.default_buffer.on_text_changed += self._typed
-        return prompt
-
-    def _cleared(self, text: str) -> None:
-        """Ctrl-C at the prompt: the line goes to the input history, an edit is given up."""
-        self.editing = False
-        if not text:
-            self.hint(LEAVE_HINT)
-
-    def _at_a_command(self) -> bool:
-        return self._prompt.default_buffer.text.startswith("/")
-
-    def _typed(self, _: Any) -> None:
-        """A key was pressed: the hint has been read, and a connection will be wanted soon."""
-        self._hint = ""
-        if self._session is not None and self._draft is None:
-            loop = asyncio.get_running_loop()
-            self._draft = loop.call_later(DRAFT, self._keep_draft)
-        now = asyncio.get_running_loop().time()
-        if self._session and self._chat and now - self._warmed > WARM_EVERY:
-            self._warmed = now
-            self._session.client.warm(self._chat.provider)
-
-    def _keep_draft(self) -> None:
-        """What is being typed survives us too; once more when there are more keys."""
-        self._draft = None
-        if self._session is not None and self._running is None:
-            text = self._pastes.unfold(self._prompt.default_buffer.text)
-            self._session.recorder.draft(text)
-            self._draft_kept = bool(text)
-
-    def _toolbar(self) -> FormattedText:
-        chat = self._chat
-        return toolbar.line(
-            who(*self.asked),
-            chat.usage() if chat else Usage(),
-            self._hint,
-            title=self.title,
-            multiline=self.multiline,
-            width=env.width(),
-        )
-
-    def _offers(self, kind: str) -> dict[str, str]:
-        """What completion offers: value -> description."""
-        if kind == "providers":
-            names = self.settings.names()
-            return {name: "" if self.settings.has_key(name) else "no key" for name in names}
-        if kind == "sessions":
-            return self._sessions
-        if kind == "params":
-            return {f"{name}=": "" for name in PARAMS}
-        if kind != "models":
-            return dict.fromkeys(kind.split(), "")
-        if self._session is None or self._chat is None:
-            return {}
-        own = self._session.learned.models(self._chat.provider.name)
-        offers = dict.fromkeys(own, self._chat.provider.name)
-        for name in self.settings.names():
-            if self.settings.has_key(name):
-                for model in self._session.learned.models(name):
-                    offers.setdefault(f"{name}/{model}", name)
-        return offers
 
 
 def _unquoted(text: str) -> str:

@@ -1,64 +1,30 @@
 """The slash commands: one decorated function each, which also feeds help and completion.
 
-Owns what they do to a conversation. Adding a command is one function here.
+Owns what they do to a conversation, and how a line finds its command. Adding a command is one
+function here; those that work on what is kept are in `kept`.
 """
 
 from __future__ import annotations
 
 import inspect
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from holychat import env
+from holychat.commands.repl import kept
+from holychat.commands.repl.table import Command, Table
 from holychat.core.choose import nearest
 from holychat.core.codeblocks import CodeBlock, code_blocks
 from holychat.core.failure import UsageError
 from holychat.core.provider import DEMO
 from holychat.core.sanitize import one_line, visible
 from holychat.screen.theme import THEMES
-from holychat.store.conversations import branch, get, listing
-from holychat.store.conversations import fork as copied
-from holychat.store.conversations import rename as renamed
-from holychat.store.search import search as find_words
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from holychat.commands.repl.loop import Repl
     from holychat.core.chat import Turn
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """`takes` names what completion offers after it: models, providers, params, or words.
-
-    `alone`: it works without a conversation, also where the provider cannot be reached.
-    """
-
-    name: str
-    usage: str
-    help: str
-    run: Callable[[Repl, str], Awaitable[None] | None]
-    takes: str = ""
-    alone: bool = False
-
-
-COMMANDS: dict[str, Command] = {}
-
-
-def command(
-    usage: str = "", takes: str = "", name: str = "", *, alone: bool = False
-) -> Callable[[Any], Any]:
-    """Register a function as `/its_name`; the first line of its docstring is its help."""
-
-    def register(function: Callable[[Repl, str], Awaitable[None] | None]) -> Any:
-        called = name or function.__name__.rstrip("_")
-        text = (function.__doc__ or "").strip().split("\n")[0].rstrip(".")
-        COMMANDS[called] = Command(called, usage, text, function, takes, alone)
-        return function
-
-    return register
+COMMANDS = command = Table()
 
 
 async def dispatch(repl: Repl, line: str) -> None:
@@ -73,6 +39,8 @@ async def dispatch(repl: Repl, line: str) -> None:
         )
     if rest.strip() and not found.usage:
         raise UsageError(f"/{found.name} takes nothing behind it", "Nothing was done.")
+    if found.kept and (why := kept.nowhere(repl.settings)):
+        raise UsageError(f"nothing is kept here: {why}")
     if not found.alone:
         await repl.session()
     done = found.run(repl, rest.strip())
@@ -189,67 +157,7 @@ async def discard(repl: Repl, _: str) -> None:
     repl.note("thrown away; its prompt stands in the line again")
 
 
-@command("[WORDS]", alone=True)
-async def sessions(repl: Repl, words: str) -> None:
-    """List the conversations, all or those with words in their titles."""
-    session = await repl.session()
-    found = await session.stored(listing)
-    low = words.lower()
-    shown = [each for each in found if low in each.title.lower()]
-    for each in shown[:30]:
-        mark = "›" if each.id == session.recorder.conversation else " "
-        repl.say(f"{mark} {each.short}  {one_line(each.title, max(20, env.width() - 14))}")
-    if len(shown) > 30:
-        repl.say(f"  … {len(shown) - 30} more; holychat history list shows all")
-    if not shown:
-        repl.say("  (none)")
-
-
-@command("NAME", takes="sessions")
-async def resume(repl: Repl, name: str) -> None:
-    """Go on with another conversation: by its id or a part of its title."""
-    if not name:
-        raise UsageError("/resume takes an id or a part of a title", "/sessions lists them.")
-    await repl.resume(name)
-
-
-@command("WORDS")
-async def search(repl: Repl, words: str) -> None:
-    """Find words in all conversations."""
-    if not words:
-        raise UsageError("/search takes words")
-    session = await repl.session()
-    found = await session.stored(find_words, words, None, 12)
-    width = max(20, env.width() - 1)
-    for each in found:
-        repl.say(f"  {each.conversation.short}  {one_line(each.conversation.title, width - 12)}")
-        repl.say(f"            {one_line(each.before + each.match + each.after, width - 12)}")
-    repl.say("  /resume ID goes on with one" if found else "  (nothing found)")
-
-
-@command()
-async def fork(repl: Repl, _: str) -> None:
-    """Go on in a copy: the conversation until here stays as it is."""
-    session = await repl.session()
-    if not session.recorder.conversation or not repl.chat.exchanges:
-        raise UsageError("there is nothing to fork yet")
-    here = await session.stored(get, session.recorder.conversation)
-    copy_ = await session.stored(copied, here, here.head)
-    repl.chat.enter(copy_, await session.stored(branch, copy_))
-    repl.note(f"a copy, {copy_.short}; the one until here is {here.short}")
-
-
-@command("TITLE")
-async def rename(repl: Repl, title: str) -> None:
-    """Give the conversation another title."""
-    session = await repl.session()
-    if not title:
-        raise UsageError("/rename takes a title")
-    if not session.recorder.conversation:
-        raise UsageError("there is no conversation to rename yet")
-    await session.stored(renamed, session.recorder.conversation, title)
-    repl.chat.title = " ".join(title.split())
-    repl.note(f"it is called {repl.chat.title}")
+COMMANDS |= kept.COMMANDS  # they stand here in /help
 
 
 @command("FILE")
@@ -259,21 +167,6 @@ def save(repl: Repl, file: str) -> None:
         raise UsageError("/save takes a file's name")
     _write(file, _answer(repl).text.rstrip("\n") + "\n")
     repl.note(f"saved in {file}")
-
-
-@command("FILE")
-async def export(repl: Repl, file: str) -> None:
-    """Write the conversation to a new file: .md, .html, or .json, which loses nothing."""
-    from holychat.engine.export import save as exported
-
-    session = await repl.session()
-    if not file:
-        raise UsageError("/export takes a file's name, like talk.md, talk.html or talk.json")
-    if not session.recorder.conversation:
-        raise UsageError("there is nothing to export yet")
-    here = await session.stored(get, session.recorder.conversation)
-    await session.stored(exported, [here], _path(file))
-    repl.note(f"written to {file}")
 
 
 @command()
@@ -343,14 +236,10 @@ def code(repl: Repl, text: str) -> None:
     repl.note(f"wrote {lines} {'line' if lines == 1 else 'lines'} to {file}")
 
 
-def _path(file: str) -> str:
-    return os.path.expanduser(file)
-
-
 def _write(file: str, text: str) -> None:
     """A new file with the text. Raises UsageError where there is one, or none can be."""
     try:
-        with open(_path(file), "x", encoding="utf-8", newline="") as out:
+        with open(os.path.expanduser(file), "x", encoding="utf-8", newline="") as out:
             out.write(text.encode("utf-8", "replace").decode("utf-8"))
     except FileExistsError as error:
         raise UsageError(f"{file} is there already", "Nothing was written.") from error
@@ -431,3 +320,6 @@ def new(repl: Repl, _: str) -> None:
 def quit_(repl: Repl, _: str) -> None:
     """Leave; Ctrl-D does too."""
     repl.leaving = True
+
+
+__all__ = ["COMMANDS", "Command", "dispatch"]
