@@ -22,6 +22,7 @@ from holychat.cli.options import (
     Kept,
     Model,
     NoColor,
+    NoFailover,
     NoStore,
     Param,
     ProviderName,
@@ -63,6 +64,7 @@ def root(
     timeout: Timeout = None,
     store: Store = "",
     no_store: NoStore = False,
+    no_failover: NoFailover = False,
     quiet: Quiet = False,
     no_color: NoColor = False,
     again: Again = False,
@@ -114,6 +116,7 @@ def ask(
     timeout: Timeout = None,
     store: Store = "",
     no_store: NoStore = False,
+    no_failover: NoFailover = False,
     quiet: Quiet = False,
     no_color: NoColor = False,
     again: Again = False,
@@ -208,12 +211,33 @@ def doctor(
     provider: ProviderName = "",
     json: Json = False,
     offline: Annotated[bool, typer.Option("--offline", help="Settings only.")] = False,
+    ask: Annotated[
+        bool, typer.Option("--ask", help="Ask each provider for one token too; it costs.")
+    ] = False,
+    simulate: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FAULT",
+            help="Rehearse a fault: 429, 500, cut, stall, slow, reset. Sends a short prompt.",
+        ),
+    ] = [],  # noqa: B006 - typer's form
 ) -> None:
-    """Look for what is wrong: settings, keys, network, provider by phases."""
+    """Look for what is wrong: settings, keys, network, provider by phases.
+
+    \b
+    holychat doctor --ask
+    holychat doctor --simulate cut --simulate 500
+    """
+    name = provider or ctx.obj["provider"]
+    if simulate and offline:
+        raise UsageError("--simulate asks a provider, and --offline nobody")
+    if simulate:
+        from holychat.commands.doctor import rehearsal
+
+        raise typer.Exit(rehearsal.run(load(ctx.obj), name, simulate, json=json))
     from holychat.commands import doctor as front
 
-    name = provider or ctx.obj["provider"]
-    raise typer.Exit(front.run(load(ctx.obj), name, json=json, offline=offline))
+    raise typer.Exit(front.run(load(ctx.obj), name, json=json, offline=offline, ask=ask))
 
 
 # --- From options to fronts -----------------------------------------------------------------------

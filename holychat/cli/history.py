@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+import typer.core
 
 from holychat.cli.options import Group, Json, Store, chat, load
+from holychat.core.failure import UsageError
 
 if TYPE_CHECKING:
     from holychat.settings import Settings
 
-WHEN = "7d, 12h, 2w, 3m (months) or a date, 2026-01-31"
+WHEN = "7d, 12h, 2w, 3m (months), today or a date, 2026-01-31"
 
 Name = Annotated[str, typer.Argument(help="Its id, 4 letters of it or more, or its title.")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Their ids or titles.")]
@@ -24,6 +27,28 @@ Model = Annotated[
     str, typer.Option("-m", "--model", metavar="NAME", help="Only with this model; a part will do.")
 ]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
+
+_DASHED = re.compile(r"-+[^-\w]")
+
+
+class Search(typer.core.TyperCommand):
+    """Code may begin with a dash: `->bar` cannot be an option, so it is a word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = [each for each in args if _DASHED.match(each)]
+        rest = [each for each in args if each not in words]
+        try:
+            return super().parse_args(ctx, [*args])
+        except Exception as error:
+            if type(error).__name__ != "NoSuchOption":  # Click's own, which is typer's secret
+                raise
+            if words and "--" not in args:
+                return self.parse_args(ctx, [*rest, "--", *words])
+            raise UsageError(
+                f"there is no option {getattr(error, 'option_name', '')}",
+                "Words that begin with - stand behind --: holychat history search -- WORDS",
+            ) from error
+
 
 app = typer.Typer(
     cls=Group,
@@ -87,7 +112,7 @@ def history_show(
     raise typer.Exit(front.show(_settings(ctx, store), name, raw=raw, every=every, json=json))
 
 
-@app.command("search")
+@app.command("search", cls=Search)
 def history_search(
     ctx: typer.Context,
     words: Annotated[list[str], typer.Argument(metavar="WORDS...", help="All of them must be in.")],
@@ -103,6 +128,7 @@ def history_search(
 
     \b
     holychat history search sourdough starter
+    holychat history search -- --force-with-lease
     """
     from holychat.commands import history as front
 
@@ -116,6 +142,8 @@ def history_search(
 @app.command("resume")
 def history_resume(ctx: typer.Context, name: Name, store: Store = "") -> None:
     """Go on with a conversation: the same as holychat --session NAME."""
+    if not name.strip():  # which would begin a new one
+        raise UsageError("a conversation is named by its id or its title")
     shared = {**ctx.obj, "session": name, "again": False}
     shared["store"] = store or shared["store"]
     raise typer.Exit(chat(shared))
@@ -128,12 +156,13 @@ def history_fork(
     at: Annotated[
         int | None, typer.Option(metavar="MESSAGE", help="Its last message; `show` numbers them.")
     ] = None,
+    json: Json = False,
     store: Store = "",
 ) -> None:
     """Copy a conversation to go another way with it; prints the new id."""
     from holychat.commands.history import change as front
 
-    raise typer.Exit(front.fork(_settings(ctx, store), name, at))
+    raise typer.Exit(front.fork(_settings(ctx, store), name, at, json=json))
 
 
 @app.command("rename")
@@ -141,12 +170,13 @@ def history_rename(
     ctx: typer.Context,
     name: Name,
     title: Annotated[list[str], typer.Argument(metavar="TITLE", help="The new title.")],
+    json: Json = False,
     store: Store = "",
 ) -> None:
     """Give a conversation another title."""
     from holychat.commands.history import change as front
 
-    raise typer.Exit(front.rename(_settings(ctx, store), name, " ".join(title)))
+    raise typer.Exit(front.rename(_settings(ctx, store), name, " ".join(title), json=json))
 
 
 @app.command("export")
@@ -162,6 +192,9 @@ def history_export(
     out: Annotated[
         str, typer.Option("-o", "--output", metavar="FILE", help="A new file; else stdout.")
     ] = "",
+    json: Annotated[
+        bool, typer.Option("--json", help="Tell as JSON what FILE holds; to stdout: JSON itself.")
+    ] = False,
     store: Store = "",
 ) -> None:
     """Write conversations as Markdown, JSON (lossless) or one web page.
@@ -169,21 +202,22 @@ def history_export(
     \b
     holychat history export k3jx -o talk.html
     """
-    from holychat.commands import transfer
+    from holychat.commands.history import transfer
     from holychat.commands.history.shelf import place
 
     path = place(_settings(ctx, store))
-    raise typer.Exit(transfer.export(path, names or [], form, out))
+    raise typer.Exit(transfer.export(path, names or [], form, out, json=json))
 
 
 @app.command("import")
 def history_import(
     ctx: typer.Context,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The file to read.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file; - reads stdin.")],
     form: Annotated[
         Literal["holychat", "llm", "chatgpt", ""],
         typer.Option("--from", metavar="holychat|llm|chatgpt", help="Else by what is in it."),
     ] = "",
+    json: Json = False,
     store: Store = "",
 ) -> None:
     """Take in a file of holychat, llm or ChatGPT.
@@ -192,19 +226,21 @@ def history_import(
     holychat history import logs.db             of llm
     holychat history import conversations.json  of ChatGPT
     """
-    from holychat.commands import transfer
+    from holychat.commands.history import transfer
     from holychat.commands.history.shelf import place
 
     path = place(_settings(ctx, store))
-    raise typer.Exit(transfer.import_(path, file, form))
+    raise typer.Exit(transfer.import_(path, file, form, json=json))
 
 
 @app.command("delete")
-def history_delete(ctx: typer.Context, names: Names, yes: Yes = False, store: Store = "") -> None:
+def history_delete(
+    ctx: typer.Context, names: Names, yes: Yes = False, json: Json = False, store: Store = ""
+) -> None:
     """Delete conversations for good."""
     from holychat.commands.history import change as front
 
-    raise typer.Exit(front.delete(_settings(ctx, store), names, yes=yes))
+    raise typer.Exit(front.delete(_settings(ctx, store), names, yes=yes, json=json))
 
 
 @app.command("prune")
@@ -213,6 +249,7 @@ def history_prune(
     older_than: Annotated[str, typer.Option(metavar="WHEN", help=f"{WHEN}.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list them.")] = False,
     yes: Yes = False,
+    json: Json = False,
     store: Store = "",
 ) -> None:
     """Delete what was not spoken in for long.
@@ -223,16 +260,17 @@ def history_prune(
     from holychat.commands.history import change as front
 
     settings = _settings(ctx, store)
-    raise typer.Exit(front.prune(settings, older_than, dry_run=dry_run, yes=yes))
+    raise typer.Exit(front.prune(settings, older_than, dry_run=dry_run, yes=yes, json=json))
 
 
 @app.command("backup")
 def history_backup(
     ctx: typer.Context,
     path: Annotated[str, typer.Argument(metavar="PATH", help="A file that is not there yet.")],
+    json: Json = False,
     store: Store = "",
 ) -> None:
     """Copy the whole store to a file, while others go on writing."""
     from holychat.commands.history import change as front
 
-    raise typer.Exit(front.backup(_settings(ctx, store), path))
+    raise typer.Exit(front.backup(_settings(ctx, store), path, json=json))

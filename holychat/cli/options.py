@@ -39,10 +39,27 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No notices on stderr
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours.")]
 Store = Annotated[str, typer.Option(metavar="FILE", help="Where conversations are kept.")]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Keep nothing of it.")]
+NoFailover = Annotated[bool, typer.Option("--no-failover", help="Ask nobody but the provider.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Again = Annotated[bool, typer.Option("-c", "--continue", help="Go on with the last conversation.")]
+
+
+def _named(ctx: typer.Context, param: typer.CallbackParam, value: str) -> str:
+    """An empty name is that of a script whose variable is not set, and no wish for a new one."""
+    source = ctx.get_parameter_source(param.name or "")
+    if source is not None and source.name == "COMMANDLINE" and not value.strip():
+        raise UsageError(
+            "--session names no conversation",
+            "It takes an id or a title; --continue goes on with the last one.",
+        )
+    return value
+
+
 Kept = Annotated[
-    str, typer.Option("--session", metavar="NAME", help="Go on with this one: its id or title.")
+    str,
+    typer.Option(
+        "--session", metavar="NAME", callback=_named, help="Go on with this one: its id or title."
+    ),
 ]
 
 
@@ -73,7 +90,7 @@ def uncoloured(wanted: bool) -> None:
 
 _SHARED = (
     "model", "provider", "system", "option", "reasoning", "timeout", "store", "no_store", "quiet",
-    "no_color", "session", "again",
+    "no_color", "session", "again", "no_failover",
 )  # fmt: skip
 
 
@@ -90,6 +107,7 @@ def load(shared: dict[str, Any]) -> Settings:
         "provider": shared.get("provider") or None,
         "system": shared.get("system"),
         "ui.reasoning": shared.get("reasoning") or None,
+        "failover.providers": "none" if shared.get("no_failover") else None,
         "store": "none" if shared.get("no_store") else shared.get("store") or None,
     }
     try:

@@ -1,18 +1,20 @@
 """`holychat doctor`: what holds, how each provider answers by phases, and what to mend.
 
 Owns the choice of what to look at and the sentences at the end; `report` has the looks, and the
-measuring is `net/probe`'s. Changes nothing, and costs nothing but one token with -p.
+measuring is `net/probe`'s. Changes nothing, and costs nothing but one token each with --ask.
+`rehearsal` is the other half of this room: --simulate, which lets a provider fail.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holychat import env
-from holychat.commands.doctor import report
+from holychat.commands.doctor import clock, report
 from holychat.core.choose import nearest
 from holychat.core.failure import Failure, HolychatError, Kind, SettingsError, key_variable
 from holychat.core.provider import DEMO, Provider
@@ -38,12 +40,14 @@ class Finding:
     model: str = ""
     seen: probe.Probe | None = None
     fault: HolychatError | None = None  # the failure that was seen; or a key that cannot be had
+    skew: float | None = None  # seconds that this machine's clock is ahead of the server's
 
 
-def run(settings: Settings, name: str, *, json: bool, offline: bool) -> Exit:
-    """Look at everything, or with a `name` at that provider alone, with a token. Prints.
+def run(settings: Settings, name: str, *, json: bool, offline: bool, ask: bool = False) -> Exit:
+    """Look at everything, or with a `name` at that provider alone. Prints.
 
-    Raises SettingsError for a `name` that is unknown.
+    With `ask`, each provider is asked for one token too, which costs. Raises SettingsError for a
+    `name` that is unknown.
     """
     chosen = settings.canonical(name) if name else ""
     mend: list[str] = []
@@ -59,12 +63,14 @@ def run(settings: Settings, name: str, *, json: bool, offline: bool) -> Exit:
     if offline:
         findings = [_no_key(needed)] if needed and not settings.has_key(needed) else []
     else:
-        if not json and env.is_terminal(env.STDERR):
-            costs = f"; {chosen} is asked for one token" if chosen else ""
-            costs += ", which may cost" if chosen not in ("", DEMO) else ""
-            env.err(f"· measuring, {FULL_LIMIT:g} s at most{costs}", dim=True)
-        findings = asyncio.run(_look(settings, chosen, needed))
+        if not json and (ask or env.is_terminal(env.STDERR)):
+            costs = "; each is asked for one token, which costs" if ask and chosen != DEMO else ""
+            limit = FULL_LIMIT if ask else probe.LIMIT
+            env.err(f"· measuring, {limit:g} s at most{costs}", dim=True)
+        findings = asyncio.run(_look(settings, chosen, needed, ask))
     mend += [line for found in findings for line in sentences(settings, found)]
+    skews = {found.name: found.skew for found in findings if found.skew is not None}
+    mend += filter(None, [clock.sentence(skews)])
     code = _code(findings, needed)
     if json:
         report.print_json(settings, facts, findings, mend, needed, code)
@@ -73,7 +79,7 @@ def run(settings: Settings, name: str, *, json: bool, offline: bool) -> Exit:
     for line in mend:
         report.wrapped("mend", line)
     if code is Exit.OK:
-        report.wrapped("well", _well(findings, needed, offline=offline))
+        report.wrapped("well", _well(findings, needed, chosen, offline=offline))
     return code
 
 
@@ -93,10 +99,10 @@ def _code(findings: Sequence[Finding], needed: str) -> Exit:
 # --- Measuring ------------------------------------------------------------------------------------
 
 
-async def _look(settings: Settings, chosen: str, needed: str) -> list[Finding]:
+async def _look(settings: Settings, chosen: str, needed: str, ask: bool) -> list[Finding]:
     """Every provider that could be asked, all at once; in the order of the settings."""
     names = [chosen] if chosen else await _worth_asking(settings, needed)
-    return list(await asyncio.gather(*(_find(settings, name, name == chosen) for name in names)))
+    return list(await asyncio.gather(*(_find(settings, name, ask) for name in names)))
 
 
 async def _worth_asking(settings: Settings, needed: str) -> list[str]:
@@ -120,7 +126,9 @@ async def _find(settings: Settings, name: str, with_token: bool) -> Finding:
     limit = FULL_LIMIT if with_token else probe.LIMIT
     wanted = model if with_token else None
     seen = await probe.measure(provider, wanted, limit=limit, quirks=learned.quirks)
-    return Finding(name, model, seen, seen.failure)
+    # After the measuring, which it would disturb; a server on this machine has this clock.
+    far = seen.headers is not None and not provider.local and name != DEMO
+    return Finding(name, model, seen, seen.failure, await clock.skew(provider) if far else None)
 
 
 def _model(settings: Settings, name: str, listed: Sequence[str]) -> str:
@@ -165,14 +173,18 @@ def _of_failure(settings: Settings, name: str, failure: Failure) -> str:
             f"{what}. Is the network up, does it want a proxy (HOLYCHAT_PROXY),"
             f" is the address right ({base_url.source})?"
         )
+    if failure.kind is Kind.TLS and ("expired" in what or "not yet valid" in what):
+        now = time.strftime("%Y-%m-%d %H:%M")
+        return f"{what}. This machine's clock says {now}: is that right?"
     return f"{what}. {failure.hint}".rstrip()
 
 
-def _well(findings: Sequence[Finding], needed: str, *, offline: bool) -> str:
+def _well(findings: Sequence[Finding], needed: str, chosen: str, *, offline: bool) -> str:
     """What is proven, and no more: a list of models is given to anybody by some."""
     if offline:
         return "the settings hold; the network was not looked at."
     for found in findings:
-        if found.seen and found.seen.first is not None:
+        if found.name == needed and found.seen and found.seen.first is not None:
             return f"{found.name} answers with a token of {found.model or 'its first model'}."
-    return f"{needed} answers; `holychat doctor -p {needed}` asks it for a token too."
+    more = f"-p {chosen} --ask" if chosen else "--ask"
+    return f"{needed} answers; `holychat doctor {more}` asks for a token too, which costs one."

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from holychat.settings import Settings
 
 PACKAGES = ("httpx", "rich", "prompt_toolkit", "typer")
+COLUMNS = 9 * len(probe.PHASES) + 21  # of a row after its name, the longest verdict included
 NOT, FAILS = "-", "fails"  # a phase that was not measured, and the one that failed
 
 
@@ -109,10 +110,11 @@ def print_findings(findings: Sequence[Finding], needed: str) -> None:
     if not measured:
         return
     wide = max(12, *(len(found.name) + 2 for found, _ in measured))
+    wide = min(wide, max(12, env.width() - COLUMNS))
     env.out(f"{'':<{wide}}" + "".join(f"{phase:>9}" for phase in probe.PHASES))
     for found, seen in measured:
         mark = "*" if found.name == needed else " "
-        env.out(f"{f'{mark} {found.name}':<{wide}}" + _cells(seen))
+        env.out(f"{mark} {one_line(found.name, wide - 2):<{wide - 2}}" + _cells(seen))
     env.out()
 
 
@@ -168,6 +170,7 @@ def _as_json(found: Finding, needed: bool) -> dict[str, Any]:
         "model": found.model,
         "ms": {phase: took and round(took * 1000, 1) for phase, took in times.items()},
         "models": None if seen.models is None else len(seen.models),
+        "clock_ahead": found.skew,  # seconds
         "failed": seen.failed,
         "failure": {"kind": kind, "what": fault.what, "hint": fault.hint} if fault else None,
     }
