@@ -231,7 +231,18 @@ def width(default: int = 80) -> int:
 
 
 def piped_input(patience: float | None) -> str | None:
-    """The text on stdin, where stdin is no terminal; None where nothing comes.
+    """The text on stdin; see piped_bytes."""
+    data = piped_bytes(patience)
+    if data is None:
+        return None
+    text = data.decode("utf-8", "replace").removeprefix("\ufeff")
+    if "\ufffd" in text and b"\xef\xbf\xbd" not in data:
+        err("holychat: stdin is not all UTF-8; the rest goes out as U+FFFD")
+    return text
+
+
+def piped_bytes(patience: float | None) -> bytes | None:
+    """What is on stdin, where stdin is no terminal; None where nothing comes.
 
     `patience`: seconds to wait for the first byte, None for as long as it takes. An inherited pipe
     that nobody writes to must not hang the program; once a byte came it is read to the end.
@@ -246,15 +257,11 @@ def piped_input(patience: float | None) -> str | None:
                 err(f"holychat: nothing came on stdin for {patience:g} s, going on without it")
                 err("  (--no-stdin does not wait)")
                 return None
-        data = _read_all()
+        return _read_all()
     except OSError as error:
         if error.errno == errno.EBADF:
             return None  # closed, as cron and some supervisors do
         raise UsageError(f"stdin cannot be read: {error.strerror}") from error
-    text = data.decode("utf-8", "replace").removeprefix("\ufeff")
-    if "\ufffd" in text and b"\xef\xbf\xbd" not in data:
-        err("holychat: stdin is not all UTF-8; the rest goes out as U+FFFD")
-    return text
 
 
 def _read_all() -> bytes:

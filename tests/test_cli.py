@@ -208,7 +208,8 @@ async def test_a_bug_is_one_line_and_a_file(place: Place) -> None:
 
 @on_loop
 async def test_root_options_reach_the_command(place: Place) -> None:
-    root = await place.run("-p", "demo", "-m", "cut", "ask", "--json", "hi")
+    stop = {"HOLYCHAT_ON_CUT": "stop"}
+    root = await place.run("-p", "demo", "-m", "cut", "ask", "--json", "hi", **stop)
     turn = json.loads(root.out)
     assert (root.code, turn["provider"], turn["model"]) == (5, "demo", "cut")
     both = await place.run("-m", "cut", "ask", "-p", "demo", "-m", "demo", "--json", "hi")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from holychat import env
 from holychat.core.chat import Done, Finish, Turn
-from holychat.core.failure import Failure, UsageError
+from holychat.core.failure import Failure, StoreTrouble, UsageError
 from holychat.engine.session import Session
 from holychat.exits import Exit, of_failure
 from holychat.screen import Look, writer
@@ -82,13 +82,16 @@ async def _ask(settings: Settings, wish: Wish, prompt: str) -> Exit:
     session = Session(settings, os.environ, wish.timeout)
     out = writer(form(wish), _look(settings, wish))
     chat: Chat | None = None
+    said = ""
     ends = _watch()
     _suspendable(out, painted=form(wish) == "live")
     try:
         if wish.session or wish.again:
             chat = await session.resumed(wish.session, wish.model, wish.provider)
         else:
-            chat = session.chat(*await session.choose(wish.model, wish.provider))
+            provider, model = await session.choose(wish.model, wish.provider)
+            pinned = session.pins(wish.model, wish.provider)
+            chat = session.chat(provider, model, pinned=pinned)
         chat.params.update(wish.params)
         chat.stream = wish.stream
         async with aclosing(chat.send(prompt)) as events:
@@ -104,17 +107,26 @@ async def _ask(settings: Settings, wish: Wish, prompt: str) -> Exit:
         name = wish.provider or settings.active()
         out.show(Done(Turn("", "", Finish.FAILED, name, wish.model, failure=failure)))
         return _failed(failure, failure.hint)
+    except StoreTrouble as trouble:  # whoever ends us says it
+        said = trouble.what
+        raise
     finally:
         try:
             out.close()
         finally:  # also where the reader has left: what came is kept
             session.recorder.close()
-            for warning in session.recorder.warnings if not wish.quiet else ():
-                env.err(f"holychat: {warning}")
+            _warn(session, wish, said)
     turn = chat.latest
     if turn is None:  # cannot be: every turn ends with Done
         return Exit.INTERNAL
     return _report(session, wish, turn)
+
+
+def _warn(session: Session, wish: Wish, said: str) -> None:
+    """What the store has to say, but for what is `said` as the reason of our end."""
+    for warning in session.recorder.warnings if not wish.quiet else ():
+        if not said or said not in warning:
+            env.err(f"holychat: {warning}")
 
 
 def _look(settings: Settings, wish: Wish) -> Look:

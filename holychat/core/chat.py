@@ -108,8 +108,31 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """One attempt of a turn, as it ended: one request to one provider, with what it cost.
+
+    `at` is how many characters of the answer stood before it, `started` the seconds since the turn
+    began; its own timings count from there. `role` is "hedge" for one that ran beside another.
+    """
+
+    provider: str
+    model: str
+    finish: Finish
+    at: int = 0
+    started: float = 0.0
+    usage: Usage | None = None
+    timings: Timings = Timings()
+    failure: Failure | None = None
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """One finished exchange, however it ended. `failure` says why when it is not complete."""
+    """One finished exchange, however it ended. `failure` says why when it is not complete.
+
+    `provider` and `model` are who ended it; `usage` is the sum over its attempts, for all of them
+    are paid for; `timings` are those of who waits for it, from the first attempt on.
+    """
 
     text: str
     reasoning: str
@@ -121,6 +144,12 @@ class Turn:
     failure: Failure | None = None
     refusal: bool = False
     served_model: str = ""  # what the server says it was, where that differs
+    attempts: tuple[Tried, ...] = ()
+
+    @property
+    def seams(self) -> tuple[int, ...]:
+        """Where in the text another attempt went on."""
+        return tuple(dict.fromkeys(one.at for one in self.attempts if one.at))
 
 
 # --- The events of a turn, in the order in which they may come ---------------------------------
@@ -128,11 +157,33 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A request goes out; with `partial`, to go on with that beginning of an answer."""
+    """A request goes out; with `partial`, to go on with that beginning of an answer.
+
+    Without one after some of the answer came, it begins anew, and what came does not count.
+    """
 
     provider: str
     model: str
     partial: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt failed. `then` is who is asked next (empty: nobody), `wait` seconds from now."""
+
+    provider: str
+    failure: Failure
+    then: str = ""
+    wait: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The request waits for its turn at a provider: its place in the line, the seconds expected."""
+
+    provider: str
+    position: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,4 +200,4 @@ class Done:
     turn: Turn
 
 
-Event = Attempt | Delta | Notice | Done
+Event = Attempt | Failed | Queued | Delta | Notice | Done

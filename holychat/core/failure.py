@@ -14,6 +14,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from holychat.core.provider import Provider
 
 
 class HolychatError(Exception):
@@ -59,6 +63,8 @@ class Kind(StrEnum):
     EMPTY = "empty"  # a complete answer with nothing in it
     GARBAGE = "not-the-protocol"  # HTML, a redirect, something that is no chat completion
     TOO_BIG = "too-big"  # one event over the bound
+    IGNORED = "prefix-ignored"  # it was to go on with an answer, and began another
+    PASSED = "passed-on"  # nothing failed: the user handed the turn to the next provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,8 @@ VERDICTS: dict[Kind, Verdict] = {
     Kind.EMPTY: Verdict(again=True, elsewhere=True, unhealthy=True),
     Kind.GARBAGE: Verdict(again=False, elsewhere=True, unhealthy=True),
     Kind.TOO_BIG: Verdict(again=False, elsewhere=True, unhealthy=True),
+    Kind.IGNORED: Verdict(again=True, elsewhere=True, unhealthy=False),
+    Kind.PASSED: Verdict(again=False, elsewhere=True, unhealthy=False),
 }
 
 
@@ -149,3 +157,17 @@ class Failure(HolychatError):  # noqa: N818 - what a provider did, not what we d
 
     def __repr__(self) -> str:
         return f"Failure({self.kind.value}, status={self.status}, {self.what!r})"
+
+
+SHORTEST = 12  # characters of a key that are worth hiding; fewer are its public prefix
+
+
+def keyless(failure: Failure, provider: Provider) -> None:
+    """Take the key out of a failure's text: some servers quote the one that they refuse.
+
+    Also the beginning of a key, where the text was cut to size in the middle of it.
+    """
+    key, what = provider.key.reveal(), failure.what
+    for length in range(len(key), SHORTEST - 1, -1):
+        what = what.replace(key[:length], provider.key.mask)
+    failure.what, failure.args = what, (what,)

@@ -76,7 +76,9 @@ QUIRKS: dict[str, Quirks] = {
     "deepseek": Quirks(prefix="prefix", prefix_path="/beta"),
     "vllm": Quirks(prefix="continue_final_message"),
     "llamacpp": Quirks(prefix="last"),
-    "openrouter": Quirks(body={"usage": {"include": True}}),
+    # Passes a last assistant message on to whoever goes on with it; a 400 or an answer that begins
+    # anew says that this one does not.
+    "openrouter": Quirks(body={"usage": {"include": True}}, prefix="last"),
 }
 
 

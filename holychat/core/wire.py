@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from holychat.core.chat import Delta, Finish, Usage
 from holychat.core.failure import Failure, Kind, hint
+from holychat.core.pacing import Rates
 from holychat.core.sanitize import one_line
 
 if TYPE_CHECKING:
@@ -504,6 +505,50 @@ def _seconds(raw: str, now: float) -> float | None:
     except (ValueError, OverflowError):
         return None
     return max(0.0, seconds) if seconds < float("inf") else None
+
+
+_UNITS = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
+_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(ms|us|µs|[dhms])")
+_DAY = 86_400.0
+
+
+def rates(headers: Mapping[str, str], now: float) -> Rates | None:
+    """What the server says of its rate limits; None where it says nothing that makes sense.
+
+    `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, as OpenAI documents them. A reset is a
+    duration (`6m0s`, `250ms`), or seconds, or a Unix time. `headers` has lower-case names; `now`
+    is Unix time.
+    """
+    said: dict[str, Any] = {}
+    for what in ("requests", "tokens"):
+        said[what] = _amount(headers.get(f"x-ratelimit-limit-{what}", "")) or None
+        said[f"{what}_left"] = _amount(headers.get(f"x-ratelimit-remaining-{what}", ""))
+        said[f"{what}_reset"] = _reset(headers.get(f"x-ratelimit-reset-{what}", ""), now)
+    found = Rates(**said)
+    return None if found == Rates() else found
+
+
+def _amount(raw: str) -> int | None:
+    """A whole number below a million millions; there is no such limit."""
+    whole = re.fullmatch(r"\s*([0-9]{1,12})(?:\.0*)?\s*", raw)
+    return int(whole[1]) if whole else None
+
+
+def _reset(raw: str, now: float) -> float | None:
+    """Seconds until a limit is whole again: a day at most, everything else is a mistake."""
+    raw = raw.strip()[:60]
+    parts = _DURATION.findall(raw)
+    if parts and "".join(map("".join, parts)) == raw:
+        seconds = sum(float(amount) * _UNITS[unit] for amount, unit in parts)
+    elif re.fullmatch(r"[0-9]{1,15}(?:\.[0-9]{1,15})?", raw):
+        seconds = float(raw)
+        if seconds > 1e11:  # a Unix time in milliseconds
+            seconds /= 1000
+        if seconds > 1e9:  # a Unix time
+            seconds = max(0.0, seconds - now)
+    else:
+        return None
+    return seconds if seconds <= _DAY else None
 
 
 def model_ids(value: Any) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from holychat.core.choose import split
 from holychat.core.failure import SettingsError, key_variable
-from holychat.core.provider import BUILT_IN, DEMO
+from holychat.core.provider import BUILT_IN, DEMO, Provider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from holychat.settings import Settings
 
     Known = Callable[[str], Sequence[str]]  # a provider's model ids, as far as they are known
+
+
+FALLBACK = "fallback"  # the second provider of the seed documents: the first to stand in
+
+
+def is_local(base_url: str) -> bool:
+    return Provider("", base_url).local
 
 
 def chosen(settings: Settings, known: Known, wanted: str, pinned: str) -> tuple[str, str]:
@@ -30,6 +37,37 @@ def chosen(settings: Settings, known: Known, wanted: str, pinned: str) -> tuple[
         named, model = _named(settings, known, wanted, bool(pinned))
         return pinned or named or settings.active(), model
     return _configured(settings, known, pinned)
+
+
+def pins(settings: Settings, known: Known, wanted: str, pinned: str) -> bool:
+    """Whether a wish names the provider itself, so that nobody else is to be asked."""
+    return bool(pinned or (wanted and _named(settings, known, wanted, pinned=False)[0]))
+
+
+def substitutes(settings: Settings, first: str) -> list[str]:
+    """Who is asked when `first` fails, in this order.
+
+    Without a list of the user's: the fallback, then each provider that has a key. What is asked of
+    this machine stays on it, though, and no demo stands in for a model.
+    Raises SettingsError for an unknown name in the list.
+    """
+    said = settings["failover.providers"]
+    if said.strip().lower() == "none" or first == DEMO:
+        return []
+    if said.strip():
+        listed = [settings.canonical(name) for name in said.split(",") if name.strip()]
+        usable = settings.names()
+        return [name for name in listed if name in usable and name != first]
+    if is_local(settings[f"providers.{first}.base_url"]):
+        return []
+    names = [name for name in settings.names() if name != first and _remote(settings, name)]
+    return sorted(names, key=lambda name: name != FALLBACK)
+
+
+def _remote(settings: Settings, name: str) -> bool:
+    """A provider with a key of its own."""
+    keyed = settings[f"providers.{name}.needs_key"] and settings.has_key(name)
+    return bool(keyed) and not is_local(settings[f"providers.{name}.base_url"])
 
 
 def _configured(settings: Settings, known: Known, pinned: str) -> tuple[str, str]:

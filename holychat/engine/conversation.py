@@ -18,26 +18,29 @@ from holychat.core.chat import (
     Delta,
     Done,
     Event,
+    Failed,
     Finish,
     Message,
     Notice,
     Request,
     Timings,
+    Tried,
     Turn,
     Usage,
 )
 from holychat.core.failure import Failure, UsageError
 from holychat.core.history import title_of
-from holychat.core.seam import Seam
+from holychat.core.route import Rules
 from holychat.core.tokens import estimate
 from holychat.engine import failover
 from holychat.store.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from holychat.core.history import Conversation, Kept
     from holychat.core.provider import Provider
+    from holychat.engine.health import Board
     from holychat.net.client import Client
 
 
@@ -72,6 +75,12 @@ class Chat:
     latest: Turn | None = None
     stream: bool = True
     recorder: Recorder = field(default_factory=lambda: Recorder(None))
+    pinned: bool = False  # nobody else is asked, whatever happens
+    others: Callable[[str], Sequence[str]] = lambda _: ()  # who is asked after whom
+    resolve: Callable[[str], Awaitable[failover.Candidate]] | None = None  # one of them
+    rules: Rules = field(default_factory=Rules)
+    board: Board | None = None
+    handed: asyncio.Event = field(default_factory=asyncio.Event)  # set: hand the turn on
     clock: Callable[[], float] = time.monotonic
 
     def messages(
@@ -172,14 +181,15 @@ class Chat:
             partial.text if partial else "",
         )
         fold = Fold(self.provider.name, self.model, request, self.clock)
-        events = failover.reply(self.client, self.provider, request)
-        joint = Joint(partial.text, self._exact) if partial else None
+        reply = failover.Reply(self._way(), request)
         turn: Turn | None = None
         try:
-            async for notice in self._open(prompt, len(before), joined=joint is not None):
+            async for notice in self._open(prompt, len(before), joined=partial is not None):
                 yield notice
-            async with aclosing(joint.of(events) if joint else events) as parts:
-                async for event in parts:
+            async with aclosing(reply.events()) as events:
+                async for event in events:
+                    if isinstance(event, Attempt) and fold.drops(event):
+                        self.recorder.restart()
                     fold.add(event)
                     if isinstance(event, Delta):
                         self.recorder.add(event.text, event.reasoning)
@@ -189,12 +199,7 @@ class Chat:
             turn = fold.turn(failure=failure)
         finally:
             # Also when the turn was cancelled or its reader went away in the middle.
-            turn = turn or fold.turn(Finish.INTERRUPTED)
-            if partial is not None and joint is not None:
-                turn = joint.turn(partial, turn)
-            self.recorder.end(turn)
-            if partial is not None and turn.text:
-                turn = replace(turn, usage=_sum(partial.usage, turn.usage))
+            turn = self._closed(fold, reply, turn, partial)
             self._keep(prompt, turn, replaced)
         for warning in self._warnings():
             yield warning
@@ -216,10 +221,33 @@ class Chat:
         for notice in self._warnings():
             yield notice
 
-    def _exact(self) -> bool:
-        """Whether the provider itself goes on with the beginning of an answer."""
-        name = self.provider.name
-        return bool(self.client.quirks.get(name, self.provider.quirks).prefix)
+    def _closed(
+        self, fold: Fold, reply: failover.Reply, turn: Turn | None, partial: Turn | None
+    ) -> Turn:
+        """The turn, one that was stopped (None) too, with what it went on with; and recorded."""
+        if turn is None:
+            if rest := reply.rest():
+                fold.add(Delta(rest))
+            turn = fold.turn(Finish.INTERRUPTED)
+        if partial is not None:
+            turn = _joined(partial, turn)
+        self.recorder.end(turn)
+        if partial is not None and turn.text:
+            turn = replace(turn, usage=_sum(partial.usage, turn.usage))
+        return turn
+
+    def _way(self) -> failover.Way:
+        first = failover.Candidate(self.provider, self.model)
+        return failover.Way(
+            self.client,
+            first,
+            () if self.pinned else self.others(self.provider.name),
+            self.resolve,
+            self.rules,
+            self.board,
+            self.handed,
+            self.clock,
+        )
 
     def _warnings(self) -> list[Notice]:
         warnings = self.recorder.warnings
@@ -237,47 +265,12 @@ class Chat:
             self.failed = prompt
 
 
-class Joint:
-    """Where an answer is gone on with: the events of the continuation, without what it says for
-    the second time, and the turn that comes of the two parts.
-
-    `exact` is asked when the first delta is there: only then it is known how the provider took it.
-    """
-
-    def __init__(self, before: str, exact: Callable[[], bool]) -> None:
-        self._before = before
-        self._exact = exact
-        self._seam: Seam | None = None
-
-    async def of(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-        async with aclosing(events) as parts:
-            try:
-                async for event in parts:
-                    if isinstance(event, Delta):
-                        seam = self._seam = self._seam or Seam(self._before, self._exact())
-                        event.text = seam.feed(event.text) if event.text else ""
-                    yield event
-            except Failure:
-                if rest := self._rest(cut=True):
-                    yield Delta(rest)
-                raise
-        if rest := self._rest():
-            yield Delta(rest)
-        if self._seam is not None and self._seam.diverged:
-            yield Notice("the model began another answer instead of going on: it stands below")
-
-    def turn(self, partial: Turn, more: Turn) -> Turn:
-        """Both parts as one; without text where no more came, unless that is the end of it."""
-        text = more.text
-        if more.finish is Finish.INTERRUPTED:
-            text += self._rest(cut=True)
-        if not text and more.finish is not Finish.STOP:
-            return more
-        thoughts = "\n\n".join(filter(None, (partial.reasoning, more.reasoning)))
-        return replace(more, text=partial.text + text, reasoning=thoughts)
-
-    def _rest(self, *, cut: bool = False) -> str:
-        return self._seam.finish(cut=cut) if self._seam is not None else ""
+def _joined(partial: Turn, more: Turn) -> Turn:
+    """Both parts as one; without text where no more came, unless that is the end of it."""
+    if not more.text and more.finish is not Finish.STOP:
+        return more
+    thoughts = "\n\n".join(filter(None, (partial.reasoning, more.reasoning)))
+    return replace(more, text=partial.text + more.text, reasoning=thoughts)
 
 
 def _sum(one: Usage | None, other: Usage | None) -> Usage | None:
@@ -290,68 +283,135 @@ class Fold:
     def __init__(
         self, provider: str, model: str, request: Request, clock: Callable[[], float]
     ) -> None:
-        self._provider = provider
-        self._model = model
         self._request = request
         self._clock = clock
         self._start = clock()
-        self._texts: list[str] = []
+        self._tried: list[Tried] = []
+        self._leg = Leg(provider, model, 0, self._start, clock)
+        self._running = True  # an attempt has not ended yet
+        self._texts: list[str] = []  # of the attempts before
         self._thoughts: list[str] = []
-        self._served = ""
-        self._finish: Finish | None = None
-        self._usage: Usage | None = None
-        self._refusal = False
-        self._timings = Timings()
+        self._first: float | None = None
 
     def add(self, event: Event) -> None:
         if isinstance(event, Attempt):
-            self._provider, self._model = event.provider, event.model
-            self._start = self._clock()
-            self._timings = Timings()
+            if self.drops(event):
+                self._texts.clear()
+                self._thoughts.clear()
+            at = len(event.partial)
+            self._leg = Leg(event.provider, event.model, at, self._clock(), self._clock)
+            self._running = True
+        elif isinstance(event, Failed):
+            self._failed(event)
         elif isinstance(event, Delta):
-            self._add(event)
+            self._leg.add(event)
+            if self._first is None and (event.text or event.reasoning):
+                self._first = self._clock() - self._start
 
-    def _add(self, delta: Delta) -> None:
+    def drops(self, attempt: Attempt) -> bool:
+        """Whether an attempt begins anew, so that what came so far does not count."""
+        return bool(self._tried) and len(attempt.partial) <= len(self._request.partial)
+
+    def _failed(self, event: Failed) -> None:
+        leg = self._leg
+        if not self._running:  # it was not even asked: no key, no room
+            started = self._clock() - self._start
+            self._tried.append(
+                Tried(event.provider, "", Finish.FAILED, leg.at, started, failure=event.failure)
+            )
+            return
+        self._running = False
+        finish = Finish.CUT if leg.texts else Finish.FAILED
+        self._tried.append(leg.tried(finish, event.failure, self._request, self._start))
+        self._texts += leg.texts
+        self._thoughts += leg.thoughts
+        leg.texts, leg.thoughts = [], []
+
+    def turn(self, finish: Finish | None = None, failure: Failure | None = None) -> Turn:
+        """The turn as it stands; `[DONE]` without a finish_reason counts as STOP."""
+        leg = self._leg
+        text = "".join(self._texts + leg.texts)
+        if failure is not None:
+            finish = Finish.CUT if text else Finish.FAILED
+        finish = finish or leg.finish or Finish.STOP
+        last = leg.tried(finish, failure, self._request, self._start)
+        tried = (*self._tried, last) if self._running or not self._tried else tuple(self._tried)
+        used = [one.usage for one in tried if one.usage]
+        return Turn(
+            text=text,
+            reasoning="".join(self._thoughts + leg.thoughts),
+            finish=finish,
+            provider=leg.provider,
+            model=leg.model,
+            usage=sum(used, Usage()) if used else None,
+            timings=replace(last.timings, first=self._first, total=self._clock() - self._start),
+            failure=failure,
+            refusal=leg.refusal,
+            served_model=leg.served_model(),
+            attempts=tried,
+        )
+
+
+class Leg:
+    """One attempt, while it runs."""
+
+    def __init__(
+        self, provider: str, model: str, at: int, start: float, clock: Callable[[], float]
+    ) -> None:
+        self.provider = provider
+        self.model = model
+        self.at = at
+        self.texts: list[str] = []
+        self.thoughts: list[str] = []
+        self.finish: Finish | None = None
+        self.refusal = False
+        self._start = start
+        self._clock = clock
+        self._served = ""
+        self._usage: Usage | None = None
+        self._timings = Timings()
+
+    def add(self, delta: Delta) -> None:
         if self._timings.headers is None:
             self._timings = replace(self._timings, headers=self._clock() - self._start)
         if self._timings.first is None and (delta.text or delta.reasoning):
             self._timings = replace(self._timings, first=self._clock() - self._start)
         if delta.text:
-            self._texts.append(delta.text)
+            self.texts.append(delta.text)
         if delta.reasoning:
-            self._thoughts.append(delta.reasoning)
-        self._finish = delta.finish or self._finish
+            self.thoughts.append(delta.reasoning)
+        self.finish = delta.finish or self.finish
         self._usage = delta.usage or self._usage
         self._served = delta.model or self._served
-        self._refusal = self._refusal or delta.refusal
+        self.refusal = self.refusal or delta.refusal
 
-    def turn(self, finish: Finish | None = None, failure: Failure | None = None) -> Turn:
-        """The turn as it stands; `[DONE]` without a finish_reason counts as STOP."""
-        text, reasoning = "".join(self._texts), "".join(self._thoughts)
-        if failure is not None:
-            finish = Finish.CUT if text else Finish.FAILED
-        return Turn(
-            text=text,
-            reasoning=reasoning,
-            finish=finish or self._finish or Finish.STOP,
-            provider=self._provider,
-            model=self._model,
-            usage=self._usage or self._estimate(text, reasoning),
-            timings=replace(self._timings, total=self._clock() - self._start),
-            failure=failure,
-            refusal=self._refusal,
-            served_model="" if self._served in self._own_names() else self._served,
+    def tried(
+        self, finish: Finish, failure: Failure | None, request: Request, begun: float
+    ) -> Tried:
+        """How it ended, or stands; `begun` is when the turn did."""
+        return Tried(
+            self.provider,
+            self.model,
+            finish,
+            self.at,
+            self._start - begun,
+            self._usage or self._estimate(request),
+            replace(self._timings, total=self._clock() - self._start),
+            failure,
         )
 
-    def _own_names(self) -> tuple[str, ...]:
-        return "", self._model, f"{self._provider}/{self._model}"
+    def served_model(self) -> str:
+        """What the server says answered, where that is another name."""
+        own = ("", self.model, f"{self.provider}/{self.model}")
+        return "" if self._served in own else self._served
 
-    def _estimate(self, text: str, reasoning: str) -> Usage | None:
+    def _estimate(self, request: Request) -> Usage | None:
+        text, reasoning = "".join(self.texts), "".join(self.thoughts)
         if not (text or reasoning):
             return None
         thought = estimate(reasoning)
         return Usage(
-            prompt=sum(estimate(message.content) + 4 for message in self._request.messages),
+            prompt=sum(estimate(message.content) + 4 for message in request.messages),
             completion=estimate(text) + thought,
             reasoning=thought,
             estimated=True,

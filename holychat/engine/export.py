@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from holychat.core.history import Conversation
     from holychat.store.db import Database
 
-FORMS = ("md", "json", "html")
-_ENDINGS = {".md": "md", ".markdown": "md", ".json": "json", ".html": "html", ".htm": "html"}
+FORMS = {"md": "Markdown", "json": "JSON", "html": "HTML"}
+_ENDINGS = {
+    "": "md", ".md": "md", ".markdown": "md", ".txt": "md",
+    ".json": "json", ".html": "html", ".htm": "html",
+}  # fmt: skip
 
 
 def save(db: Database, listed: list[Conversation], out: str, form: str = "") -> None:
@@ -31,11 +34,18 @@ def save(db: Database, listed: list[Conversation], out: str, form: str = "") -> 
 
 
 def form_of(form: str, out: str) -> str:
-    """The wanted form, else by the file's ending, else Markdown. Raises UsageError."""
-    wanted = {"markdown": "md"}.get(form, form) or _ENDINGS.get(os.path.splitext(out)[1].lower())
-    if wanted and wanted not in FORMS:
+    """The wanted form, else by the file's ending; Markdown where it has none. Raises UsageError:
+    a mistyped ending must not become a file that nobody looks for."""
+    wanted = {"markdown": "md"}.get(form, form)
+    wanted = wanted or _ENDINGS.get(os.path.splitext(out)[1].lower(), "")
+    if not wanted:
+        raise UsageError(
+            f"{os.path.basename(out)} does not tell its form",
+            "It ends in .md, .txt, .html or .json; `history export --format` takes any name.",
+        )
+    if wanted not in FORMS:
         raise UsageError(f"{form} is no form of an export", f"There are: {', '.join(FORMS)}.")
-    return wanted or "md"
+    return wanted
 
 
 def parts(db: Database, listed: list[Conversation], form: str) -> Iterator[str]:

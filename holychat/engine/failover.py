@@ -1,48 +1,373 @@
-"""The attempts loop: one request goes to a provider, its answer comes back as events.
+"""The attempts loop: one request goes to a provider, or to several, and one answer comes back.
 
-Owns who is asked. Shows nothing, stores nothing. For now it makes one attempt at one provider;
-retries and other providers belong here and nowhere else.
+Owns who is asked and when, by the rules of `core.route`: the waits, the admission by health and
+pace, the joints where another attempt goes on with an answer. Shows nothing, stores no answer.
+This is the only place in the program that tries anything twice (but for what the protocol itself
+asks for, see `net.client`).
 """
 
 from __future__ import annotations
 
+import asyncio
+import random
+import time
 from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from holychat.core.chat import Attempt
-from holychat.core.failure import Failure
+from holychat.core.chat import Attempt, Delta, Failed, Finish, Notice, Queued
+from holychat.core.failure import Failure, HolychatError, Kind, keyless
+from holychat.core.provider import DEMO
+from holychat.core.route import Past, Rules, outcome, step
+from holychat.core.seam import Seam
+from holychat.core.tokens import estimate
+from holychat.engine.health import Closed
+from holychat.engine.health import Queued as InLine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from holychat.core.chat import Event, Request
     from holychat.core.provider import Provider
+    from holychat.engine.health import Board, Ticket
     from holychat.net.client import Client
 
+LOOK = 1.0  # seconds at most between two looks at the line that a request stands in
 
-async def reply(
-    client: Client, provider: Provider, request: Request
-) -> AsyncGenerator[Event, None]:
-    """The events of one answer. Raises Failure at the end of the road, after what came."""
-    yield Attempt(provider.name, request.model, request.partial)
-    try:
-        async with aclosing(client.stream(provider, request)) as deltas:
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Who may be asked, and for which model."""
+
+    provider: Provider
+    model: str
+
+
+@dataclass(slots=True)
+class Way:
+    """What a turn may use: who is asked first, the names of the others in their order, the rules,
+    and what is known of the providers' health (None: nothing, everybody is asked).
+
+    `resolve` makes a candidate of a name, only when it is needed: its key may be a command to run.
+    It raises HolychatError. `handed` is set by the user to hand a turn that waits to the next one.
+    """
+
+    client: Client
+    first: Candidate
+    others: Sequence[str] = ()
+    resolve: Callable[[str], Awaitable[Candidate]] | None = None
+    rules: Rules = field(default_factory=Rules)
+    board: Board | None = None
+    handed: asyncio.Event = field(default_factory=asyncio.Event)
+    clock: Callable[[], float] = time.monotonic
+    chance: Callable[[], float] = random.random
+
+
+class Reply:
+    """One answer, however many attempts it takes."""
+
+    def __init__(self, way: Way, request: Request) -> None:
+        self._way = way
+        self._request = request
+        first = way.first.provider.name
+        self._names = [first, *(name for name in way.others if name != first)]
+        self._known = {first: way.first}
+        self._asking = first
+        self._past: list[Past] = []
+        self._said: list[str] = [request.partial] if request.partial else []
+        self._waited = 0.0
+        self._seam: Seam | None = None  # of the attempt that goes on now
+        self._plain: set[str] = set()  # who turned out not to go on with a beginning
+        self._line: InLine | None = None  # where this request waits for its turn
+
+    def rest(self) -> str:
+        """What a joint still holds back when the answer was stopped there."""
+        return self._seam.finish(cut=True) if self._seam is not None else ""
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """The events of the answer. Raises Failure at the end of the road, after what came."""
+        name = self._names[0]
+        self._way.handed.clear()
+        try:
+            while True:
+                try:
+                    async with aclosing(self._at(name)) as events:
+                        async for event in events:
+                            yield event
+                    return
+                except Failure as failure:
+                    then = self._next(self._asking, failure)
+                yield then
+                if not then.then:
+                    raise outcome(self._past)
+                name = then.then
+                await self._pause(then.wait)
+        finally:
+            self._leave_line()
+
+    async def _at(self, name: str) -> AsyncGenerator[Event, None]:
+        """One attempt at `name`, or at who is asked in its place, as soon as there is room."""
+        self._asking = name
+        while True:
+            ticket, events = await self._admitted()
+            for event in events:
+                yield event
+            if self._line is None:
+                break
+            await self._pause(min(self._line.seconds, LOOK))
+        async with aclosing(self._attempt(self._asking, ticket)) as answer:
+            async for event in answer:
+                yield event
+
+    def _next(self, name: str, failure: Failure) -> Failed:
+        """What comes after this failure."""
+        self._past.append(Past(name, failure))
+        then = step(
+            self._names,
+            self._past,
+            self._way.rules,
+            said=bool(self._text().strip()),
+            waited=self._waited,
+            chance=self._way.chance(),
+        )
+        return Failed(name, failure, then.provider, then.wait) if then else Failed(name, failure)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait; the user may cut it short."""
+        if seconds <= 0:
+            return
+        began = self._way.clock()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._way.handed.wait()
+            self._way.handed.clear()
+        except TimeoutError:
+            pass
+        self._waited += self._way.clock() - began
+
+    # --- Admission --------------------------------------------------------------------------
+
+    async def _admitted(self) -> tuple[Ticket | None, list[Event]]:
+        """Leave to ask, where it is needed and to be had, and what is to be said of it.
+
+        Sets who is asked: somebody else, where the one who should be rests. Raises Failure where
+        the line is too long.
+        """
+        board = self._way.board
+        candidate = await self._candidate(self._asking)
+        if board is None or candidate.provider.name == DEMO:
+            return None, []
+        tokens = sum(estimate(message.content) + 4 for message in self._request.messages)
+        resting: list[tuple[float, str]] = []
+        said: list[Event] = []
+        for name in self._rest_of(self._asking):
+            provider = (await self._candidate(name)).provider
+            got = await board.admit(provider, tokens, waiting=self._line)
+            if not isinstance(got, Closed):
+                self._asking = name
+                return self._granted(got, said)
+            self._line = None
+            resting.append((got.seconds, name))
+            said.append(Notice(f"{name} rests: {got.why}"))
+        _, self._asking = min(resting)  # everybody does: whoever is up first is asked anyway
+        got = await board.admit(self._known[self._asking].provider, tokens, force=True)
+        return (None, []) if isinstance(got, Closed) else self._granted(got, [])
+
+    def _granted(
+        self, got: Ticket | InLine, said: list[Event]
+    ) -> tuple[Ticket | None, list[Event]]:
+        if not isinstance(got, InLine):
+            self._line = None
+            return got, said
+        self._line = got
+        name, most = self._asking, self._way.rules.wait
+        if self._waited + got.seconds > most:
+            self._leave_line()
+            raise Failure(
+                Kind.RATE, f"{name} has no room within {most:g} s: its limits are used up"
+            )
+        return None, [*said, Queued(name, got.position, got.seconds)]
+
+    def _leave_line(self) -> None:
+        if self._line is not None and self._way.board is not None:
+            self._way.board.cancelled(self._line.ticket)
+        self._line = None
+
+    def _rest_of(self, name: str) -> list[str]:
+        """The provider, then the others that were not asked yet."""
+        asked = {past.provider for past in self._past}
+        return [name, *(each for each in self._names if each != name and each not in asked)]
+
+    # --- One attempt ------------------------------------------------------------------------
+
+    async def _candidate(self, name: str) -> Candidate:
+        """Raises Failure where its key or address cannot be had."""
+        if name not in self._known:
+            if self._way.resolve is None:  # nobody else was named
+                raise Failure(Kind.REQUEST, f"{name} is unknown")
+            try:
+                self._known[name] = await self._way.resolve(name)
+            except Failure:
+                raise
+            except HolychatError as error:
+                raise Failure(Kind.AUTH, error.what, error.hint) from error
+        return self._known[name]
+
+    def _text(self) -> str:
+        """The answer so far, with what was to be gone on with."""
+        if len(self._said) > 1:
+            self._said = ["".join(self._said)]
+        return self._said[0] if self._said else ""
+
+    async def _attempt(self, name: str, ticket: Ticket | None) -> AsyncGenerator[Event, None]:
+        """One request, with its outcome told to whoever watches over the provider's health."""
+        board, call = self._way.board, _Call(self._way.clock)
+        try:
+            async with aclosing(self._asked(name, call)) as events:
+                async for event in events:
+                    if board is not None and ticket is not None:
+                        board.renew(ticket)
+                    yield event
+            if board is not None and ticket is not None:
+                board.answered(ticket, call.start, call.first, call.tokens)
+        except Failure as failure:
+            if board is not None and ticket is not None:
+                board.failed(ticket, failure)
+            raise
+        finally:
+            if board is not None and ticket is not None:  # stopped by the user: nobody's fault
+                board.cancelled(ticket)
+
+    async def _asked(self, name: str, call: _Call) -> AsyncGenerator[Event, None]:
+        provider, request = await self._request_for(name)
+        before = request.partial
+        yield Attempt(name, request.model, before)
+        self._seam = None
+        try:
+            async with aclosing(self._deltas(provider, request)) as deltas:
+                async for delta in deltas:
+                    call.saw(delta)
+                    if before:
+                        self._join(delta, provider, before)
+                    if delta.text:
+                        self._said.append(delta.text)
+                    yield delta
+                    _gave_up(delta, name)
+        except Failure as failure:
+            keyless(failure, provider)
+            if rest := self.rest():
+                yield self._spoken(rest)
+            self._seam = None
+            raise
+        for event in self._sealed():
+            yield event
+
+    def _sealed(self) -> list[Event]:
+        """What the joint still held when the continuation came to its own end."""
+        seam, self._seam = self._seam, None
+        if seam is None:
+            return []
+        rest = seam.finish()
+        events: list[Event] = [self._spoken(rest)] if rest else []
+        if seam.diverged:
+            said = "the model began another answer instead of going on: it stands below"
+            events.append(Notice(said))
+        return events
+
+    async def _request_for(self, name: str) -> tuple[Provider, Request]:
+        """The request as it goes to a provider, with what was said so far to go on with."""
+        candidate = await self._candidate(name)
+        if self._way.rules.on_cut == "restart" and self._past:
+            self._said = [self._request.partial]
+        if not self._text().strip():
+            self._said = []
+        request = replace(self._request, model=candidate.model, partial=self._text())
+        return candidate.provider, request
+
+    def _spoken(self, text: str) -> Delta:
+        self._said.append(text)
+        return Delta(text)
+
+    def _join(self, delta: Delta, provider: Provider, before: str) -> None:
+        """Take out of a delta what the continuation says for the second time.
+
+        Raises Failure where a provider that was to go on with a beginning began another answer:
+        before any of that is out, it is asked in words, as it will be from now on.
+        """
+        if not delta.text:
+            return
+        quirks = self._way.client.quirks
+        known = quirks.get(provider.name, provider.quirks)
+        # Only when the first delta is there it is known how the provider took the request.
+        seam = self._seam = self._seam or Seam(before, exact=bool(known.prefix))
+        delta.text = seam.feed(delta.text)
+        if seam.restarted and known.prefix and provider.name not in self._plain:
+            self._plain.add(provider.name)
+            quirks[provider.name] = replace(known, prefix="", prefix_path="")
+            if seam.diverged:
+                delta.text, self._seam = "", None
+                what = f"{provider.name} did not go on with the answer"
+                raise Failure(Kind.IGNORED, what, retry_after=0.0)
+
+    async def _deltas(self, provider: Provider, request: Request) -> AsyncGenerator[Delta, None]:
+        """The provider's own deltas; until the first token the user may hand the turn on."""
+        async with aclosing(self._way.client.stream(provider, request)) as deltas:
+            if len(self._names) > 1:
+                async for delta in _until_token(deltas, self._way.handed):
+                    yield delta
             async for delta in deltas:
                 yield delta
-    except Failure as failure:
-        keyless(failure, provider)
-        raise
 
 
-SHORTEST = 12  # characters of a key that are worth hiding; fewer are its public prefix
+def _gave_up(delta: Delta, name: str) -> None:
+    """Raises Failure where a provider says by its finish that this is not the end."""
+    if delta.finish is Finish.OVERLOADED:
+        raise Failure(Kind.IN_STREAM, f"{name} gave up in mid-answer")
 
 
-def keyless(failure: Failure, provider: Provider) -> None:
-    """Take the key out of a failure's text: some servers quote the one that they refuse.
+class _Call:
+    """What a provider's health is told of one request: seconds, and the tokens of the answer."""
 
-    Also the beginning of a key, where the text was cut to size in the middle of it.
-    """
-    key, what = provider.key.reveal(), failure.what
-    for length in range(len(key), SHORTEST - 1, -1):
-        what = what.replace(key[:length], provider.key.mask)
-    failure.what, failure.args = what, (what,)
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began = clock()
+        self.start: float | None = None
+        self.first: float | None = None
+        self.tokens = 0
+
+    def saw(self, delta: Delta) -> None:
+        if self.first is None:
+            now = self._clock() - self._began
+            self.start = now if self.start is None else self.start
+            if delta.text or delta.reasoning:
+                self.first = now
+        if delta.usage is not None:
+            self.tokens = delta.usage.prompt + delta.usage.completion
+
+
+async def _until_token(
+    deltas: AsyncGenerator[Delta, None], handed: asyncio.Event
+) -> AsyncGenerator[Delta, None]:
+    """The deltas up to the first with a token. Raises Failure where the turn was handed on."""
+    passing = asyncio.ensure_future(handed.wait())
+    try:
+        while True:
+            coming = asyncio.ensure_future(anext(deltas, None))
+            coming.add_done_callback(lambda task: task.cancelled() or task.exception())
+            try:
+                await asyncio.wait({coming, passing}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not coming.done():
+                    coming.cancel()
+                    await asyncio.wait({coming})
+            if coming.cancelled():
+                handed.clear()
+                raise Failure(Kind.PASSED, "handed on")
+            delta = coming.result()
+            if delta is None:
+                return
+            yield delta
+            if delta.text or delta.reasoning:
+                return
+    finally:
+        passing.cancel()

@@ -10,12 +10,16 @@ import time
 from typing import TYPE_CHECKING
 
 from holychat import env
+from holychat.core.breaker import Policy
 from holychat.core.choose import match, nearest
-from holychat.core.failure import Failure, HolychatError, Kind, UsageError
+from holychat.core.failure import Failure, HolychatError, Kind, UsageError, keyless
+from holychat.core.pacing import Limits
 from holychat.core.provider import Provider
-from holychat.engine.choice import chosen, missing_key
+from holychat.core.route import Rules
+from holychat.engine.choice import chosen, missing_key, pins, substitutes
 from holychat.engine.conversation import Chat
-from holychat.engine.failover import keyless
+from holychat.engine.failover import Candidate
+from holychat.engine.health import Board
 from holychat.engine.place import store_path
 from holychat.net.client import Client, Timers
 from holychat.store.conversations import branch, find, get, latest
@@ -50,6 +54,7 @@ class Session:
         )
         self.client = Client(timers, self.learned.quirks)
         self.recorder = Recorder(store_path(settings, environ))
+        self.board = Board(self.recorder, self._policy(), self._limits, rates=self.client.rates)
 
     def _keyless(self, name: str) -> Provider:
         """What is learned from, without its key: fetching one may mean a command to run."""
@@ -59,15 +64,52 @@ class Session:
         base_url, dialect = (field.value for field in fields)
         return Provider(name, base_url, dialect=dialect)
 
+    def _policy(self) -> Policy:
+        names = ("window", "errors", "calls", "row", "slow", "cooldown", "longest")
+        return Policy(**{name: self.settings[f"breaker.{name}"] for name in names})
+
+    def _limits(self, name: str) -> Limits:
+        fields = ("requests_per_minute", "tokens_per_minute", "streams")
+        return Limits(*(self.settings[f"providers.{name}.{field}"] for field in fields))
+
     async def aclose(self) -> None:
         await self.client.aclose()
         await asyncio.to_thread(self.recorder.close)
 
-    def chat(self, provider: Provider, model: str) -> Chat:
-        """A new conversation with a provider, by the settings."""
+    def chat(self, provider: Provider, model: str, *, pinned: bool = False) -> Chat:
+        """A new conversation with a provider, by the settings; `pinned`: with nobody else."""
         settings = self.settings
-        system, params = settings["system"], dict(settings.params)
-        return Chat(self.client, provider, model, system, params, recorder=self.recorder)
+        chat = Chat(
+            self.client,
+            provider,
+            model,
+            settings["system"],
+            dict(settings.params),
+            pinned=pinned,
+            recorder=self.recorder,
+            board=self.board,
+            others=lambda first: substitutes(settings, first),
+            rules=Rules(
+                settings["on_cut"],
+                settings["failover.attempts"],
+                settings["failover.most"],
+                settings["failover.wait"],
+            ),
+        )
+        chat.resolve = lambda name: self._substitute(name, chat.model)
+        return chat
+
+    def pins(self, wanted: str, pinned: str) -> bool:
+        """Whether a wish names the provider itself."""
+        return pins(self.settings, self.learned.models, wanted, pinned)
+
+    async def _substitute(self, name: str, model: str) -> Candidate:
+        """A provider that stands in for another: with the same model where it is known to have
+        it, else with its own. Raises HolychatError."""
+        provider = await asyncio.to_thread(self.settings.provider, name)  # its key may be a command
+        if model not in self.learned.models(name):
+            model = provider.model or await self._first_model(provider)
+        return Candidate(provider, model)
 
     async def stored(self, query: Callable[..., Any], *values: Any) -> Any:
         """A query of the store, in the order of what is written. Raises HolychatError."""
@@ -98,7 +140,7 @@ class Session:
                 f"{found.model} on {found.provider} cannot be had now ({error.what}): going on"
                 f" with {model} on {provider.name}"
             )
-        chat = self.chat(provider, model)
+        chat = self.chat(provider, model, pinned=self.pins(wanted, pinned))
         chat.enter(found, path)
         return chat
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from holychat.core.chat import Request
+    from holychat.core.pacing import Rates
     from holychat.core.provider import Provider, Quirks
 
 MAX_ERROR = 64 * 1024  # bytes of an error body that are read
@@ -60,6 +61,7 @@ class Client:
     """Talks to providers for the life of the process.
 
     `quirks` remembers by provider name what a provider refused; whoever passes one in may keep it.
+    `rates` holds by provider name what it last said of its rate limits.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Client:
     ) -> None:
         self.timers = timers or Timers()
         self.quirks = {} if quirks is None else quirks
+        self.rates: dict[str, Rates] = {}
         self.pool = http1.Pool(self.timers.connect)
         self._http = httpx.AsyncClient(
             transport=_Transport(self.pool),
@@ -162,6 +165,8 @@ class Client:
         except Failure as failure:
             named(failure, provider)
             raise
+        if rates := wire.rates(response.headers, time.time()):
+            self.rates[provider.name] = rates
         if 200 <= response.status_code < 300:
             return response
         try:

@@ -11,11 +11,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from holychat import env
-from holychat.core.chat import Attempt, Delta, Done, Notice
+from holychat.core.chat import Attempt, Delta, Done, Failed, Notice, Queued
 from holychat.core.failure import Failure
+from holychat.screen.words import beside
 
 if TYPE_CHECKING:
-    from holychat.core.chat import Event, Turn
+    from holychat.core.chat import Event, Timings, Tried, Turn
     from holychat.screen import Look
 
 
@@ -31,12 +32,29 @@ def turn_object(turn: Turn) -> dict[str, Any]:
         "complete": turn.finish.complete,
         "refusal": turn.refusal,
         "usage": asdict(turn.usage) if turn.usage else None,
-        "timings": {
-            name: None if value is None else round(value, 4)
-            for name, value in asdict(turn.timings).items()
-        },
+        "timings": _timings_object(turn.timings),
         "error": failure_object(turn.failure) if turn.failure else None,
+        "seams": list(turn.seams),
+        "attempts": [_tried_object(one) for one in turn.attempts],
     }
+
+
+def _tried_object(one: Tried) -> dict[str, Any]:
+    return {
+        "provider": one.provider,
+        "model": one.model,
+        "finish": one.finish.value,
+        "at": one.at,
+        "usage": asdict(one.usage) if one.usage else None,
+        "timings": _timings_object(one.timings),
+        "error": failure_object(one.failure) if one.failure else None,
+        **({"role": one.role} if one.role else {}),
+    }
+
+
+def _timings_object(timings: Timings) -> dict[str, float | None]:
+    values = asdict(timings)
+    return {name: None if value is None else round(value, 4) for name, value in values.items()}
 
 
 def failure_object(failure: Failure) -> dict[str, Any]:
@@ -70,35 +88,53 @@ class JsonWriter:
     def show(self, event: Event) -> None:
         if isinstance(event, Done):
             _line(turn_object(event.turn))
-        elif isinstance(event, Notice) and not self._look.quiet:
-            env.err(event.text, dim=True)
+        elif not self._look.quiet and (said := beside(event)):
+            env.err(said, dim=True)
 
     def close(self) -> None:
         """Nothing is held back."""
 
 
 class JsonLinesWriter:
-    """One line an event: `type` is attempt, delta, notice or done."""
+    """One line an event: `type` is attempt, failed, queued, delta, notice or done."""
 
     def __init__(self, look: Look) -> None:
         self._look = look
 
     def show(self, event: Event) -> None:
-        if isinstance(event, Attempt):
-            _line({"type": "attempt", "provider": event.provider, "model": event.model})
-        elif isinstance(event, Delta):
-            fields = {"text": event.text, "reasoning": event.reasoning}
-            shown: dict[str, Any] = {name: value for name, value in fields.items() if value}
-            if event.finish:
-                shown["finish"] = event.finish.value
-            if event.usage:
-                shown["usage"] = asdict(event.usage)
-            if shown:
-                _line({"type": "delta", **shown})
-        elif isinstance(event, Notice):
-            _line({"type": "notice", "text": event.text})
-        else:
-            _line({"type": "done", **turn_object(event.turn)})
+        if shown := _event_object(event):
+            _line(shown)
 
     def close(self) -> None:
         """Every line is out."""
+
+
+def _event_object(event: Event) -> dict[str, Any]:
+    """An event as JSON; empty where it says nothing."""
+    match event:
+        case Attempt():
+            attempt = {"type": "attempt", "provider": event.provider, "model": event.model}
+            return {**attempt, **({"at": len(event.partial)} if event.partial else {})}
+        case Failed():
+            error = failure_object(event.failure)
+            after = {"then": event.then or None, "wait": round(event.wait, 3)}
+            return {"type": "failed", "provider": event.provider, "error": error, **after}
+        case Queued():
+            place = {"position": event.position, "seconds": round(event.seconds, 3)}
+            return {"type": "queued", "provider": event.provider, **place}
+        case Delta():
+            return _delta_object(event)
+        case Notice():
+            return {"type": "notice", "text": event.text}
+        case Done():
+            return {"type": "done", **turn_object(event.turn)}
+
+
+def _delta_object(delta: Delta) -> dict[str, Any]:
+    fields = {"text": delta.text, "reasoning": delta.reasoning}
+    shown: dict[str, Any] = {name: value for name, value in fields.items() if value}
+    if delta.finish:
+        shown["finish"] = delta.finish.value
+    if delta.usage:
+        shown["usage"] = asdict(delta.usage)
+    return {"type": "delta", **shown} if shown else {}

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from holychat import env
 from holychat.core.blocks import Blocks
-from holychat.core.chat import Attempt, Delta, Done, Finish, Notice, Turn
+from holychat.core.chat import Attempt, Delta, Done, Failed, Finish, Turn
 from holychat.core.sanitize import visible
 from holychat.core.tokens import weight
 from holychat.screen.draw import Drawer, Line
 from holychat.screen.paint import Painter
 from holychat.screen.panel import SPIN, Panel
-from holychat.screen.words import summary
+from holychat.screen.words import beside, summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +47,9 @@ class LiveWriter:
         self._painter = Painter(color=look.color, environ=os.environ, typed=look.typed)
         self._timer: asyncio.TimerHandle | None = None
         self._open = False  # a panel is on the screen
+        self._troubled = False  # an attempt of this turn failed
+        self._until = 0.0  # when the next one is made
+        self._next = ""  # and by whom
         self._reset("")
 
     def _reset(self, title: str) -> None:
@@ -60,6 +63,7 @@ class LiveWriter:
         self._end: list[Line] = []  # the rows of the open end, as they were last painted
         self._buffer = ""  # text that came and is not let out yet
         self._due = 0.0  # when all of it has to be
+        self._recent = ""  # the end of it
         self._begun = False  # text is on the screen
         self._thoughts: list[str] = []  # the reasoning that goes on now
         self._thought_size = 0
@@ -73,17 +77,39 @@ class LiveWriter:
 
     def show(self, event: Event) -> None:
         if isinstance(event, Attempt):
-            names = dict.fromkeys((event.model, event.provider))  # one, where they are the same
-            self._reset(" · ".join(filter(None, names)))
-            self._stand(event.partial)
-            self._schedule()
+            self._attempt(event)
         elif isinstance(event, Delta):
             self._add(event)
-        elif isinstance(event, Notice):
-            if not self._look.quiet:
-                self._notice(event.text)
         elif isinstance(event, Done):
             self._finish(event.turn)
+            self._troubled = False
+        else:
+            if isinstance(event, Failed):
+                self._wait(event)
+            if not self._look.quiet and (said := beside(event)):
+                self._notice(said)
+
+    def _attempt(self, event: Attempt) -> None:
+        """The first of a turn begins a panel; a later one goes on in it, or begins anew below."""
+        self._until = 0.0
+        if self._begun and event.partial:
+            self._thoughts.clear()
+        else:
+            start = self._start
+            if self._begun:
+                self._part()
+            names = dict.fromkeys((event.model, event.provider))  # one, where they are the same
+            self._reset(" · ".join(filter(None, names)))
+            self._start = start if self._troubled else self._start
+            self._stand(event.partial)
+        self._schedule()
+
+    def _wait(self, event: Failed) -> None:
+        """What comes is on its way again: until when it waits, and who is asked."""
+        self._troubled = True
+        self._until = time.monotonic() + event.wait
+        self._next = event.then
+        self._stated = 0.0
 
     def _stand(self, before: str) -> None:
         """The beginning of an answer that is gone on with: its final rows stand on the screen
@@ -113,13 +139,15 @@ class LiveWriter:
             if not self._buffer:
                 self._due = self._heard + LAG
             self._buffer += delta.text
+            self._recent = (self._recent + delta.text)[-80:]
             self._changed = True
         self._schedule()
 
     def _notice(self, text: str) -> None:
         """Above the answer at once, below it when it is done; never in its text."""
         if self._begun:
-            self._notes.append(text)
+            words = " ".join(self._recent.split()[-4:])
+            self._notes.append(f"{text} (behind “{words}”)" if self._until else text)
             return
         columns, lines = self._painter.size()
         tail = self._tail(columns, lines, time.monotonic()) if self._open else []
@@ -189,6 +217,7 @@ class LiveWriter:
         rows = self._panel.head(columns)
         if self._thoughts and self._look.reasoning:
             rows.append(self._panel.thought(self._thought_for, self._thought_size, columns))
+        rows += map(self._panel.row, self._drawer.again())
         return rows
 
     def _final(self, until: float | None) -> Iterator[Line]:
@@ -221,8 +250,11 @@ class LiveWriter:
         if self._thoughts and self._look.reasoning:
             rows += panel.thinking(self._thoughts, columns, max(1, room - 2))
         if not self._begun:
-            doing = "thinking" if self._thoughts else "waiting"
-            rows.append(panel.waiting(doing, now - self._start, columns))
+            if self._until > now:
+                rows.append(panel.waiting(f"{self._next} again in", self._until - now, columns))
+            else:
+                doing = "thinking" if self._thoughts else "waiting"
+                rows.append(panel.waiting(doing, now - self._start, columns))
         return [*rows, panel.foot(self._said(now) if self._begun else "", columns)]
 
     def _said(self, now: float) -> str:
@@ -231,6 +263,8 @@ class LiveWriter:
             silent = now - self._heard
             doing = "thinking" if self._thoughts else "writing"
             doing = f"silent for {silent:.0f} s" if silent >= SILENT else doing
+            if self._until > self._heard:  # nothing came since it broke off
+                doing = f"broke off, {self._next} goes on"
             tokens = f"≈{max(1, round(self._weight)):,} tok"
             self._state = f"{doing} · {tokens} · {now - self._start:.0f} s"
             self._stated = now
@@ -238,6 +272,20 @@ class LiveWriter:
 
     def _finish(self, turn: Turn) -> None:
         """Everything that is left, and the foot; a turn without text leaves no trace."""
+        columns = self._rest()
+        foot: list[Line] = []
+        warn = turn.finish is not Finish.STOP
+        if self._begun:
+            foot = [self._panel.foot(summary(turn), columns, warn=warn)]
+        elif turn.failure is None:
+            foot = self._panel.notes(summary(turn), columns)
+        foot += [row for text in self._notes for row in self._panel.notes(text, columns)]
+        self._painter.frame(foot, [])
+        self._painter.show_cursor()
+        self._open = False
+
+    def _rest(self) -> int:
+        """The rows of all that is left; returns the columns of the window."""
         self._unschedule()
         columns, _ = self._settled()
         self._drawer.width = self._panel.inner(columns)
@@ -249,16 +297,14 @@ class LiveWriter:
         rows = chain(self._drawn, self._final(None))
         while part := list(islice(rows, 200)):
             self._painter.frame(part, [])
-        foot: list[Line] = []
-        warn = turn.finish is not Finish.STOP
-        if self._begun:
-            foot = [self._panel.foot(summary(turn), columns, warn=warn)]
-        elif turn.failure is None:
-            foot = self._panel.notes(summary(turn), columns)
+        return columns
+
+    def _part(self) -> None:
+        """An answer that does not count any more: what came of it stays on the screen."""
+        columns = self._rest()
+        foot = [self._panel.foot("broke off; it begins anew below", columns, warn=True)]
         foot += [row for text in self._notes for row in self._panel.notes(text, columns)]
         self._painter.frame(foot, [])
-        self._painter.show_cursor()
-        self._open = False
 
     def _settled(self) -> tuple[int, int]:
         """The window's size; a window that is being dragged is waited for, a moment."""

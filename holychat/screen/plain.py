@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holychat import env
-from holychat.core.chat import Delta, Done, Notice
+from holychat.core.chat import Attempt, Delta, Done
 from holychat.core.sanitize import visible
+from holychat.screen.words import beside
 
 if TYPE_CHECKING:
     from holychat.core.chat import Event
@@ -24,6 +25,7 @@ class PlainWriter:
         self._look = look
         self._at_line_start = True  # of stdout
         self._thinking = False  # stderr is in the middle of a line of reasoning
+        self._begun = False  # some of the answer is out
 
     def show(self, event: Event) -> None:
         if isinstance(event, Delta):
@@ -32,16 +34,26 @@ class PlainWriter:
             if event.text:
                 self._end_thought()
                 self._write(event.text)
-        elif isinstance(event, Notice):
-            if not self._look.quiet:
-                env.err(event.text, dim=True)
+            self._begun = self._begun or bool(event.text.strip())
         elif isinstance(event, Done):
             self.close()
+        elif isinstance(event, Attempt):
+            if self._begun and not event.partial:  # the answer begins anew
+                self.close()
+        elif not self._look.quiet and (said := beside(event)):
+            self._say(said)
 
     def close(self) -> None:
         self._end_thought()
         if not self._at_line_start:
             self._write("\n")
+
+    def _say(self, text: str) -> None:
+        """A line on stderr; on a terminal that both share, on a row of its own."""
+        self._end_thought()
+        if self._look.terminal and not self._at_line_start and env.is_terminal(env.STDERR):
+            text = f"\n{text}"
+        env.err(text, dim=True)
 
     def _write(self, text: str) -> None:
         shown = visible(text) if self._look.terminal else text

@@ -71,6 +71,11 @@ def clean_proxy(text: str) -> str:
     return text.rstrip("/")
 
 
+def clean_store(text: str) -> str:
+    """A file, or "none"; what switches other things off is no name of a file."""
+    return "none" if text.strip().lower() in ("none", "off", "false", "no", "0") else text
+
+
 def _split(text: str) -> Any:
     """`urlsplit`, with its port looked at too: both raise ValueError on nonsense, in own words."""
     try:
@@ -89,6 +94,11 @@ LONGEST = 86_400.0  # a day: a timer beyond it is a slip of the keyboard
 def _seconds(name: str, default: float, text: str) -> Field:
     env = (f"HOLYCHAT_TIMEOUT_{name.upper()}",)
     return Field(f"timeouts.{name}", default, float, env, text, low=0.001, high=LONGEST)
+
+
+def _breaker(name: str, default: float, text: str, low: float, high: float) -> Field:
+    env = (f"HOLYCHAT_BREAKER_{name.upper()}",)
+    return Field(f"breaker.{name}", default, type(default), env, text, low=low, high=high)
 
 
 FIELDS: tuple[Field, ...] = (
@@ -114,7 +124,9 @@ FIELDS: tuple[Field, ...] = (
         "",
         str,
         ("HOLYCHAT_STORE",),
-        "The file that conversations are kept in. Empty: the usual one; none: nothing is kept.",
+        "The file that conversations are kept in. Empty: the usual one; none or off: nothing is"
+        " kept.",
+        clean=clean_store,
     ),
     Field(
         "proxy",
@@ -137,6 +149,68 @@ FIELDS: tuple[Field, ...] = (
     _seconds("headers", 60.0, "Seconds until the answer's headers."),
     _seconds("first", 120.0, "Seconds until the first token."),
     _seconds("gap", 60.0, "Seconds between two tokens."),
+    Field(
+        "on_cut",
+        "continue",
+        ("continue", "stop", "restart"),
+        ("HOLYCHAT_ON_CUT",),
+        "What becomes of an answer that breaks off: it is gone on with, left, or begun anew.",
+    ),
+    Field(
+        "failover.providers",
+        "",
+        str,
+        ("HOLYCHAT_FAILOVER_PROVIDERS",),
+        "Who is asked when a provider fails, in order, with commas. Empty: fallback, then each one"
+        " with a key, unless the first is on this machine; none: nobody.",
+    ),
+    Field(
+        "failover.attempts",
+        2,
+        int,
+        ("HOLYCHAT_FAILOVER_ATTEMPTS",),
+        "Attempts at one provider.",
+        low=1,
+        high=10,
+    ),
+    Field(
+        "failover.most",
+        3,
+        int,
+        ("HOLYCHAT_FAILOVER_MOST",),
+        "Providers that are asked for one answer at most.",
+        low=1,
+        high=20,
+    ),
+    Field(
+        "failover.wait",
+        60.0,
+        float,
+        ("HOLYCHAT_FAILOVER_WAIT",),
+        "Seconds that one answer waits between its attempts, in all.",
+        low=0.0,
+        high=3600.0,
+    ),
+    _breaker("errors", 0.05, "The share of failed calls above which a provider rests.", 0.0, 1.0),
+    _breaker("calls", 10, "Calls within the window before that share counts.", 1, 200),
+    _breaker("row", 3, "Failures in a row after which it rests too. 0: never.", 0, 200),
+    _breaker(
+        "slow",
+        0.5,
+        "It rests too when all answers begin later than this, in seconds, for a whole window."
+        " 0: never.",
+        0.0,
+        LONGEST,
+    ),
+    _breaker("window", 60.0, "Seconds that are looked back on.", 1.0, 3600.0),
+    _breaker(
+        "cooldown",
+        30.0,
+        "Seconds of its first rest; each trial that fails doubles them.",
+        0.001,
+        LONGEST,
+    ),
+    _breaker("longest", 600.0, "Seconds that it rests at most.", 0.001, LONGEST),
     Field(
         "ui.reasoning",
         "show",
@@ -210,6 +284,33 @@ PROVIDER_FIELDS: tuple[Field, ...] = (
         env=("ENABLE_{}",),
         help="false: as if the provider were not there.",
         dotenv=True,
+    ),
+    Field(
+        "requests_per_minute",
+        0,
+        int,
+        (),
+        "Requests that all holychats here send it in a minute. 0: as many as it takes.",
+        low=0,
+        high=1e6,
+    ),
+    Field(
+        "tokens_per_minute",
+        0,
+        int,
+        (),
+        "Tokens of prompts and answers in a minute. 0: as many as it takes.",
+        low=0,
+        high=1e12,
+    ),
+    Field(
+        "streams",
+        5,
+        int,
+        (),
+        "Answers that stream from it at once; further ones wait their turn. 0: any number.",
+        low=0,
+        high=1000,
     ),
 )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from holychat.core.chat import Finish, Timings, Turn, Usage
 from holychat.core.failure import Failure, Kind, UsageError
-from holychat.core.history import LEAST, Conversation, Filter, Kept, Open, path_to
+from holychat.core.history import LEAST, Conversation, Filter, Kept, Open, path_to, title_of
 from holychat.core.sanitize import one_line
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # none that is taken for another
 
+LONGEST = 200  # characters of a title
 MOST = 5  # conversations that a name which fits several is shown to fit
 AT_ONCE = 100  # conversations that are removed in one transaction
 
@@ -181,12 +182,17 @@ def journalled(db: Database, turn: int) -> tuple[str, str]:
     return "".join(row["text"] for row in rows), "".join(row["reasoning"] for row in rows)
 
 
-def rename(db: Database, conversation: str, title: str) -> None:
+def rename(db: Database, conversation: str, title: str) -> str:
+    """Give it another title; returns it as it is kept, on one line and not too long."""
+    title = short(" ".join(title.split()))
     with db.write():
-        db.run(
-            "UPDATE conversations SET title = ?, named = 1 WHERE id = ?",
-            (" ".join(title.split()), conversation),
-        )
+        db.run("UPDATE conversations SET title = ?, named = 1 WHERE id = ?", (title, conversation))
+    return title
+
+
+def short(title: str) -> str:
+    """A title that every list can show."""
+    return title if len(title) <= LONGEST else title_of(title, LONGEST - 1)
 
 
 def fork(db: Database, conversation: Conversation, head: int | None) -> Conversation:
@@ -220,8 +226,8 @@ def _copy(db: Database, message: Kept, conversation: str, parent: int | None) ->
     if message.turn is not None and parent is not None:
         turn = message.turn
         db.run(
-            "INSERT INTO turns (conversation, prompt, answer, started, finish, provider, model)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO turns (conversation, prompt, answer, started, finish, provider, model,"
+            " total) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 conversation,
                 parent,
@@ -230,6 +236,7 @@ def _copy(db: Database, message: Kept, conversation: str, parent: int | None) ->
                 turn.finish.value,
                 turn.provider,
                 turn.model,
+                turn.timings.total or None,  # one that broke off has none
             ),
         )
     return copy
@@ -269,7 +276,7 @@ def _count(db: Database) -> int:
 def _conversation(row: Row) -> Conversation:
     return Conversation(
         id=row["id"],
-        title=row["title"],
+        title=short(row["title"]),  # it may be older than the limit
         created=row["created"],
         updated=row["updated"],
         provider=row["provider"],

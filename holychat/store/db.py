@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from holychat.core.failure import StoreTrouble
+from holychat.store.files import tighten
 from holychat.store.schema import MIGRATIONS
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 SQLITE = sqlite3.sqlite_version
 PATIENCE = 5.0  # seconds that a write waits for another holychat's
 APPLICATION = 0x486F6C79  # "Holy", in the file's header
+MAGIC = b"SQLite format 3\0"  # how every database begins; the application's mark is at byte 68
 CHECKPOINT = 4 << 20  # bytes of the write-ahead log from which on it is folded into the file
 ROOM = 64 << 10  # bytes without which a disk is full
 # SQLite before this one can lose writes when two processes reset the log at once (its changelog).
@@ -33,24 +35,52 @@ SAFE_RESET = (3, 51, 3)
 REMOTE = ("nfs", "cifs", "smb", "afs", "ceph", "lustre", "9p", "fuse.sshfs", "glusterfs", "gfs")
 
 
+class Trouble(StoreTrouble):
+    """One that came from SQLite or the system; `code` is SQLite's primary result code."""
+
+    def __init__(self, what: str, hint: str, code: int) -> None:
+        super().__init__(what, hint)
+        self.code = code
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same may work later: a lock, a full disk, a folder that is not there yet."""
+        return self.code in _PASSING
+
+    @property
+    def deleted(self) -> bool:
+        """Whether it was removed meanwhile what something was to be added to."""
+        return self.code == sqlite3.SQLITE_CONSTRAINT
+
+
 class Database:
     """One connection. Use it from one thread at a time.
 
+    A file that cannot be written, or whose folder cannot be, is opened to be read (`readonly`).
+    `ours` says that it is where holychat keeps it by itself: whatever stands there is holychat's.
+    `index_damaged` says that a search index turned out to be damaged, which `reindex` mends.
     `put_aside` is the new name of a damaged file that stood in its place, if there was one.
     `damaged` says that the file turned out to be damaged while it was used; `quarantine` then puts
     it aside. Raises StoreTrouble; after one it should be closed.
     """
 
-    def __init__(self, path: str, *, create: bool = True, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, path: str, *, create: bool = True, patience: float = PATIENCE, ours: bool = False
+    ) -> None:
         self.path = path
         self.put_aside = ""
-        self.damaged = False
+        self.damaged = self.index_damaged = False
+        self.readonly = False
+        self._ours = ours
+        self._copy = ""  # a folder with a copy, where the file itself cannot be read as it is
         self._patience = patience
+        self._durable = True  # what the connection is set to
+        self._wal = False
         self._identity = _identity(path)
         try:
             self._open(create)
         except sqlite3.DatabaseError as error:
-            if not (create and _damaged(error)):
+            if not (create and _damaged(error) and self._movable()):
                 raise _trouble(error, path) from error
             self.put_aside = self.quarantine()
             try:
@@ -63,6 +93,13 @@ class Database:
     def close(self) -> None:
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
+        if self._copy:
+            shutil.rmtree(self._copy, ignore_errors=True)
+
+    def wait_at_most(self, seconds: float) -> None:
+        """For another holychat's write, from now on."""
+        self._patience = seconds
+        self.rows(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
 
     # --- Reading and writing ------------------------------------------------------------------
 
@@ -95,17 +132,20 @@ class Database:
             return self._connection.execute(sql, [_fitting(value) for value in values])
 
     def _met(self, error: sqlite3.Error) -> StoreTrouble:
-        self.damaged = self.damaged or _damaged(error)
+        self.index_damaged = self.index_damaged or _of_index(error)
+        self.damaged = self.damaged or (_damaged(error) and self._movable())
         return _trouble(error, self.path)
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[None]:
+    def write(self, *, durable: bool = True) -> Iterator[None]:
         """One transaction, all of it or nothing.
 
         It begins with the lock: a transaction that asks for it later is refused at once where two
-        want it, whatever the patience is.
+        want it, whatever the patience is. One that is not `durable` does not wait for the disk: a
+        power cut may undo it, and never tears it; the next durable one saves both.
         """
-        self._still_there()
+        self.still_there()
+        self._sync(durable)
         self.run("BEGIN IMMEDIATE")
         try:
             yield
@@ -115,6 +155,14 @@ class Database:
                 self._connection.execute("ROLLBACK")
             raise
         self._fold_log()
+
+    def _sync(self, durable: bool) -> None:
+        """In WAL mode NORMAL syncs at checkpoints only (sqlite.org/pragma.html#pragma_synchronous).
+        Without a WAL it could leave a torn file, so there everything is durable."""
+        durable = durable or not self._wal
+        if durable is not self._durable:
+            self.run(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
 
     def backup(self, path: str) -> None:
         """A copy of the whole store while others go on writing. Raises StoreTrouble."""
@@ -138,6 +186,7 @@ class Database:
         for index in ("words", "pieces"):
             with self.write():
                 self.run(f"INSERT INTO {index} ({index}) VALUES ('rebuild')")  # noqa: S608
+        self.index_damaged = False
 
     def check(self) -> list[str]:
         """What is wrong with the file; nothing for a sound one. Reads all of it."""
@@ -145,6 +194,10 @@ class Database:
             wrong = [str(row[0]) for row in self.rows("PRAGMA quick_check") if row[0] != "ok"]
         except StoreTrouble as trouble:
             return [trouble.what]
+        return wrong if self.readonly else wrong + self._check_indexes()
+
+    def _check_indexes(self) -> list[str]:
+        wrong = []
         for index in ("words", "pieces"):
             try:
                 with self.write():
@@ -154,11 +207,23 @@ class Database:
                 wrong.append(f"the search index {index}: {error.what}")
         return wrong
 
+    def mend(self) -> tuple[list[str], list[str]]:
+        """Check the file and make a damaged search index anew: (what was done, what is wrong)."""
+        wrong = self.check()
+        if not self.index_damaged:
+            return [], wrong
+        try:
+            self.reindex()
+        except StoreTrouble as trouble:
+            return [], [*wrong, trouble.what]
+        return ["the search index was damaged and is made anew"], self.check()
+
     # --- Opening ------------------------------------------------------------------------------
 
     def _open(self, create: bool) -> None:
-        if create:
-            os.makedirs(os.path.dirname(os.path.abspath(self.path)), mode=0o700, exist_ok=True)
+        self.readonly = os.path.isfile(self.path) and not _writable(self.path)
+        if create and not self.readonly:
+            os.makedirs(self._folder, mode=0o700, exist_ok=True)
             # Before SQLite does: it would make a file that others can read.
             with contextlib.suppress(PermissionError, IsADirectoryError):
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -166,26 +231,45 @@ class Database:
             raise FileNotFoundError(2, "there is no such file", self.path)
         while True:
             self._identity = _identity(self.path)
-            self._connection = sqlite3.connect(
-                self.path,
-                timeout=self._patience,
-                isolation_level=None,
-                check_same_thread=False,
-                cached_statements=64,
-            )
+            self._connect(self._address() if self.readonly else self.path, uri=self.readonly)
             if _identity(self.path) == self._identity:
                 break
             self._connection.close()  # another holychat has put it aside in this moment
         try:
-            self._connection.row_factory = sqlite3.Row
-            # SQL's own lower() knows ASCII alone.
-            self._connection.create_function("folded", 1, str.lower, deterministic=True)
             self._prepare()
         except BaseException:
-            self._connection.close()
+            self.close()
             raise
 
+    @property
+    def _folder(self) -> str:
+        return os.path.dirname(os.path.abspath(self.path))
+
+    def _connect(self, address: str, *, uri: bool = False) -> None:
+        self._connection = sqlite3.connect(
+            address,
+            timeout=self._patience,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+            uri=uri,
+        )
+        self._connection.row_factory = sqlite3.Row
+        # SQL's own lower() knows ASCII alone.
+        self._connection.create_function("folded", 1, str.lower, deterministic=True)
+
+    def _address(self) -> str:
+        """The file, to be read. Without a log nobody writes in it, and none has to be made."""
+        path = os.path.abspath(self.path).replace("\\", "/")
+        for sign in "%?#":  # in this order: sqlite.org/uri.html
+            path = path.replace(sign, f"%{ord(sign):02x}")
+        immutable = "" if _log(self.path) else "&immutable=1"
+        return f"file://{'' if path.startswith('/') else '/'}{path}?mode=ro{immutable}"
+
     def _prepare(self) -> None:
+        if self.readonly:
+            self._prepare_to_read()
+            return
         execute = self._connection.execute
         execute("PRAGMA foreign_keys = ON")
         execute("PRAGMA synchronous = FULL")
@@ -193,17 +277,57 @@ class Database:
         execute("PRAGMA secure_delete = FAST")  # what is deleted is not left in the file
         if sqlite3.sqlite_version_info < SAFE_RESET:
             execute("PRAGMA wal_autocheckpoint = 0")
-        version = execute("PRAGMA user_version").fetchone()[0]
+        version = self._version()
+        self._tighten()
+        self._retried("PRAGMA journal_mode = " + ("DELETE" if _remote(self.path) else "WAL"))
+        self._wal = execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        if version < len(MIGRATIONS):
+            self._migrate()
+
+    def _version(self) -> int:
+        """The file's, which must be ours and not newer than we are."""
+        version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         self._is_ours()
         if version > len(MIGRATIONS):
             raise StoreTrouble(
                 f"{self.path} was written by a newer holychat",
                 "Update holychat, or name another file with --store.",
             )
-        if os.access(self.path, os.W_OK):
-            self._retried("PRAGMA journal_mode = " + ("DELETE" if _remote(self.path) else "WAL"))
-            if version < len(MIGRATIONS):
-                self._migrate()
+        return version
+
+    def _prepare_to_read(self) -> None:
+        """Where nothing may be written. A log that was left behind is read from a copy, for its
+        shared memory has to be made; and an old file, which is to be brought up to date."""
+        self._durable, self._wal = True, False
+        try:
+            old = self._version() < len(MIGRATIONS)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN or not _log(self.path):
+                raise
+            old = True
+        if old:
+            self._read_a_copy()
+        self._connection.execute("PRAGMA query_only = ON")
+
+    def _read_a_copy(self) -> None:
+        import tempfile
+
+        self._connection.close()
+        self._copy = tempfile.mkdtemp(prefix="holychat-")
+        copy = os.path.join(self._copy, "copy.db")
+        for ending in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(self.path + ending, copy + ending)
+        self._connect(copy)
+        if self._version() < len(MIGRATIONS):
+            self._migrate()
+
+    def _tighten(self) -> None:
+        """What others could read; silently, and only of what is ours."""
+        for ending in ("", "-wal", "-shm"):
+            tighten(self.path + ending, 0o600)
+        if self._ours:
+            tighten(self._folder, 0o700)
 
     def _is_ours(self) -> None:
         """An empty file is; one that another program made is not to be touched."""
@@ -249,13 +373,27 @@ class Database:
 
     # --- Trouble ------------------------------------------------------------------------------
 
-    def _still_there(self) -> None:
-        """Whether the path still leads to the file that we have open."""
+    def still_there(self) -> None:
+        """Raises StoreTrouble where the path leads to another file than the one we have open."""
         if _identity(self.path) != self._identity:
             raise StoreTrouble(
                 f"{self.path} was removed or replaced while it was open",
                 "What is said from now on is not kept; start holychat again.",
             )
+
+    def _movable(self) -> bool:
+        """Whether a file that is damaged may be put aside: not one that was never ours; and one
+        that another holychat has put aside already needs no more of it."""
+        if self._ours or _identity(self.path) != self._identity:
+            return True
+        try:
+            with open(self.path, "rb") as file:
+                if _identity(file.fileno()) != self._identity:
+                    return True
+                head = file.read(72)
+        except OSError as error:
+            return isinstance(error, FileNotFoundError)
+        return head.startswith(MAGIC) and head[68:] == APPLICATION.to_bytes(4, "big")
 
     def quarantine(self) -> str:
         """Put the damaged file aside under its date; what is in it may still be saved.
@@ -308,12 +446,25 @@ def _locked(path: str, *, wait: bool = True) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def _identity(path: str | int) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _writable(path: str) -> bool:
+    """Whether the file and its folder are: a log is written beside it."""
+    return os.access(path, os.W_OK) and os.access(os.path.dirname(os.path.abspath(path)), os.W_OK)
+
+
+def _log(path: str) -> bool:
+    """Whether there is a write-ahead log with something in it."""
+    try:
+        return os.stat(f"{path}-wal").st_size > 0
+    except OSError:
+        return False
 
 
 def _remote(path: str, mounted: str = "/proc/mounts") -> bool:
@@ -362,6 +513,16 @@ def _damaged(error: sqlite3.Error) -> bool:
     )
 
 
+def _of_index(error: Exception) -> bool:
+    """Whether a search index is. Where its own tables contradict each other, it says no more than
+    "constraint failed"; our constraints say which (sqlite.org/rescode.html)."""
+    return getattr(error, "sqlite_errorcode", 0) in (
+        sqlite3.SQLITE_CORRUPT_VTAB,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_CONSTRAINT_VTAB,
+    )
+
+
 _HINTS: dict[int, tuple[str, str]] = {
     sqlite3.SQLITE_FULL: ("the disk is full", "Make room; nothing more is kept until then."),
     sqlite3.SQLITE_READONLY: ("it cannot be written", "Look at its permissions."),
@@ -374,13 +535,21 @@ _HINTS: dict[int, tuple[str, str]] = {
 }
 
 
-def _trouble(error: Exception, path: str) -> StoreTrouble:
+_PASSING = (
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR),
+    *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL),
+)
+
+
+def _trouble(error: Exception, path: str) -> Trouble:
     """A foreign error in our words."""
-    code = getattr(error, "sqlite_errorcode", 0)
-    if code == sqlite3.SQLITE_CORRUPT_VTAB:
-        return StoreTrouble(f"the store {path}: its search index is damaged", "")
+    foreign = isinstance(error, sqlite3.Error)
+    code = getattr(error, "sqlite_errorcode", 0) if foreign else sqlite3.SQLITE_CANTOPEN
+    if _of_index(error):
+        return Trouble(f"the store {path}: its search index is damaged", "", code)
     code &= 0xFF
     if code == sqlite3.SQLITE_IOERR and _full(path):  # where the log's shared memory has no room
         code = sqlite3.SQLITE_FULL
-    what, hint = _HINTS.get(code, (str(getattr(error, "strerror", "") or error), ""))
-    return StoreTrouble(f"the store {path}: {what}", hint)
+    known = _HINTS.get(code) if foreign else None
+    what, hint = known or (str(getattr(error, "strerror", "") or error), "")
+    return Trouble(f"the store {path}: {what}", hint, code)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 
 
 def write_private(path: str, data: bytes) -> None:
@@ -35,6 +36,20 @@ def append_private(path: str, data: bytes) -> None:
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
+        tighten(path, 0o600)
         os.write(descriptor, data)
     finally:
         os.close(descriptor)
+
+
+def tighten(path: str, mode: int) -> None:
+    """Take from others what they may do with the file or folder; only with what is our own.
+
+    Nothing is said where it cannot be done: it is as it was.
+    """
+    if not hasattr(os, "geteuid"):
+        return  # Windows keeps a user's files by its folder
+    with contextlib.suppress(OSError):
+        found = os.stat(path)
+        if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & ~mode:
+            os.chmod(path, stat.S_IMODE(found.st_mode) & mode)

@@ -48,10 +48,8 @@ def llm(path: str) -> Iterator[Whole]:
                     f"{path} is a database, but no logs.db of llm",
                     "A store of holychat's own is used with --store.",
                 )
-            for identity in logs.conversations():
-                whole = logs.conversation(identity)
-                if whole is not None:
-                    yield whole
+            yield from filter(None, map(logs.conversation, logs.conversations()))
+            yield from filter(None, map(logs.loner, logs.loners()))
     except sqlite3.Error as error:
         raise UsageError(f"{path} cannot be read as llm's logs.db: {error}") from error
 
@@ -87,10 +85,26 @@ class _Logs:
         return self._connection.execute(sql, values).fetchall()
 
     def conversations(self) -> list[str]:
-        old = "SELECT DISTINCT conversation_id FROM responses"
-        new = "SELECT id FROM threads"
+        """What anything was said in, whether or not it is still listed itself."""
+        old = "SELECT conversation_id FROM responses"
+        new = "SELECT id FROM threads UNION SELECT thread_id FROM turns"
         sql = " UNION ".join([old] * self.old + [new] * self.new)
-        return [str(row[0]) for row in self._rows(sql) if row[0] is not None]
+        return [str(row[0]) for row in self._rows(sql) if row[0] not in (None, "")]
+
+    def loners(self) -> list[int]:
+        """The responses that were given in no conversation, by the numbers of their rows."""
+        if not self.old:
+            return []
+        sql = "SELECT rowid FROM responses WHERE coalesce(conversation_id, '') = '' ORDER BY rowid"
+        return [int(row[0]) for row in self._rows(sql)]
+
+    def loner(self, number: int) -> Whole | None:
+        """Such a response as a conversation of its own."""
+        rows = self._rows("SELECT * FROM responses WHERE rowid = ?", number)
+        tree = _Tree()
+        identity = f"{LLM}:response {rows[0]['id'] or number}"
+        about, current = self._said_in(rows, Conversation(identity), tree)
+        return woven(about, tree.nodes.values(), current, LLM)
 
     def conversation(self, identity: str) -> Whole | None:
         tree = _Tree()
@@ -110,11 +124,16 @@ class _Logs:
     ) -> tuple[Conversation, str | None]:
         for row in self._rows("SELECT * FROM conversations WHERE id = ?", identity):
             about = replace(about, title=row["name"] or "", model=row["model"] or "")
-        at: str | None = None
         rows = self._rows(
             "SELECT * FROM responses WHERE conversation_id = ? ORDER BY datetime_utc, rowid",
             identity,
         )
+        return self._said_in(rows, about, tree)
+
+    def _said_in(
+        self, rows: list[sqlite3.Row], about: Conversation, tree: _Tree
+    ) -> tuple[Conversation, str | None]:
+        at: str | None = None
         for row in rows:
             created = _time(row["datetime_utc"])
             system = self._with_fragments(row, "system", row["system"] or "")
@@ -155,10 +174,15 @@ class _Logs:
     def _new(
         self, identity: str, about: Conversation, tree: _Tree
     ) -> tuple[Conversation, str | None]:
-        threads = self._rows("SELECT * FROM threads WHERE id = ?", identity)
-        if not threads:
-            return about, None
-        about = replace(about, title=about.title or threads[0]["name"] or "")
+        turns = self._rows(
+            "SELECT * FROM turns WHERE thread_id = ? ORDER BY datetime_utc, rowid", identity
+        )
+        current: str | None = turns[-1]["tip_message_hash"] if turns else None
+        for thread in self._rows("SELECT * FROM threads WHERE id = ?", identity):
+            about = replace(about, title=about.title or thread["name"] or "")
+            current = thread["tip_message_hash"]
+            if not turns:  # a fork that nothing was said in yet
+                about = replace(about, created=_time(thread["datetime_utc"]))
         messages = self._rows(
             f"{_CHAIN} SELECT m.* FROM up JOIN messages AS m USING (hash)",  # noqa: S608
             identity,
@@ -166,12 +190,6 @@ class _Logs:
         rows = {row["hash"]: row for row in messages}
         said = self._said(identity)
         keys: dict[str, str | None] = {}
-        current = threads[0]["tip_message_hash"]
-        turns = self._rows(
-            "SELECT * FROM turns WHERE thread_id = ? ORDER BY datetime_utc, rowid", identity
-        )
-        if not turns:  # a fork that nothing was said in yet
-            about = replace(about, created=_time(threads[0]["datetime_utc"]))
         for turn in turns:
             about = replace(
                 about,
@@ -181,7 +199,7 @@ class _Logs:
             self._add(tree, rows, said, keys, turn["tip_message_hash"], turn)
         self._add(tree, rows, said, keys, current, None)
         system = next((said[key][0] for key in said if rows[key]["role"] == "system"), "")
-        return replace(about, system=about.system or system), keys.get(current)
+        return replace(about, system=about.system or system), keys.get(current or "")
 
     def _add(
         self,

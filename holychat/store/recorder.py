@@ -1,22 +1,29 @@
 """What is said is written down while it is said, in a thread of its own.
 
 Owns the thread, the pace (`EVERY` seconds or `SIZE` characters) and what becomes of a store that
-fails: one warning, and the conversation goes on in memory. Everything is done in the order in
-which it was asked for, so nobody else needs to lock. Nothing here raises for the store's sake.
+fails: one warning, and what is said is held in memory, as steps that are owed to the file. They are
+done in their order when the store works again, which is tried at each turn, now and then between
+them, and at the end. Everything is done in the order in which it was asked for, so nobody else
+needs to lock. Nothing here raises for the store's sake.
 """
 
 from __future__ import annotations
 
 import contextlib
 import queue
+import sqlite3
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holychat.core.failure import StoreTrouble
+from holychat.core.sanitize import one_line
 from holychat.store import turns
+from holychat.store.branch import Branch
+from holychat.store.conversations import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,44 +35,66 @@ if TYPE_CHECKING:
 
 EVERY = 0.25  # seconds between two entries of the journal
 SIZE = 4096  # characters after which one is written at once
-ALIVE = 5.0  # seconds between two signs of life
+ALIVE = 5.0  # seconds between two signs of life, and between two looks at a store that failed
+RETRY = 0.5  # seconds that such a look waits for a lock: less than a prompt waits to be kept
+AGAIN = "kept again: everything that was said is in the store"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something to be done in the file. `talk` counts the conversations, `prompt` is whose turn."""
+
+    run: Callable[[Database], None]
+    talk: int
+    prompt: str = ""
 
 
 class Recorder:
     """Keeps one conversation at a time. `path` None keeps nothing.
 
-    `warnings` are sentences for the user; whoever shows one takes it out.
+    `warnings` are sentences for the user; whoever shows one takes it out. `ours` says that the
+    path is holychat's own and not one that the user gave.
     """
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, *, ours: bool = False) -> None:
         self.path = path
         self.warnings: deque[str] = deque()
+        self._ours = ours
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._broken = path is None
-        self._db: Database | None = None
-        self._writer = ""
-        self._signed = 0.0  # when the last sign of life was given
-        self._conversation = ""
-        self._messages: list[int] = []  # of the branch: prompt, answer, prompt, answer
-        self._begun: turns.Begun | None = None
-        self._kept = 0  # exchanges above the open turn
-        self._lock = threading.Lock()  # around the two texts that follow
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._size = 0
-        self._number = 0  # of the next entry
         self._hurry = threading.Event()
+        self._db: Database | None = None
+        self._branch = Branch()
+        self._signed = 0.0  # when the last sign of life was given
+        self._talk = 0  # the number of the conversation, as the event loop sees it
+        self._prompt = ""  # of its last turn
+        self._draft: str | None = None  # what stands at the prompt, if that is not in the file yet
+        self._lock = threading.Lock()  # around what both sides change: the texts and the bell
+        self._bell: Future[None] | None = None
+        self._clear()
+        # --- What befell the store: the thread's alone
+        self._trouble: Exception | None = None
+        self._tried = 0.0  # when it was last looked at
+        self._told: set[int] = set()  # the conversations beside which it was said
+        self._said = ""  # the last warning of it
+        self._owed: deque[Step] = deque()
+        self._lost: list[str] = []  # prompts that cannot be kept any more
 
     @property
     def keeping(self) -> bool:
         """Whether what is said is kept."""
-        return not self._broken
+        return self.path is not None and self._trouble is None
 
     @property
     def conversation(self) -> str:
         """The id of the conversation that is being kept; empty before its first prompt."""
-        return self._conversation
+        return self._branch.conversation
+
+    @property
+    def unkept(self) -> list[str]:
+        """The prompts whose turns are not in the file, or not whole; to be asked after `close`."""
+        owed = (step.prompt for step in self._owed if step.prompt)
+        return list(dict.fromkeys([*self._lost, *owed]))
 
     # --- What may be asked of it, from the event loop -------------------------------------------
 
@@ -80,30 +109,30 @@ class Recorder:
         params: Mapping[str, object],
         joined: bool = False,
     ) -> Future[None]:
-        """Open a turn below the first `kept` exchanges; done when it is on the disk.
+        """Open a turn below the first `kept` exchanges; done when it is on the disk, or cannot be.
 
         `joined`: it goes on with the answer of the next one, and its end brings all of that text.
         """
-        with self._lock:  # what is left of the turn before is in its `end`
-            self._text.clear()
-            self._reasoning.clear()
-            self._size = 0
-        return self._do(
-            lambda db: self._begin(
+        self._clear()  # what is left of the turn before is in its `end`
+        self._prompt, at, held = prompt, now(), dict(params)
+        return self._keep(
+            lambda db: self._branch.begin(
                 db,
                 prompt,
                 kept,
-                joined,
+                joined=joined,
+                at=at,
                 provider=provider,
                 model=model,
                 system=system,
-                params=dict(params),
-            )
+                params=held,
+            ),
+            prompt,
         )
 
     def add(self, text: str, reasoning: str) -> None:
         """A piece of the answer. Costs next to nothing: the thread collects them."""
-        if self._broken:
+        if self.path is None:
             return
         with self._lock:
             if text:
@@ -112,95 +141,153 @@ class Recorder:
                 self._reasoning.append(reasoning)
             self._size += len(text) + len(reasoning)
             full = self._size >= SIZE
-        if full:
+        if full and self._trouble is None:
             self._hurry.set()
+
+    def restart(self) -> None:
+        """The answer begins anew: what came of it so far does not count."""
+        self._clear()
+        self._keep(self._branch.forget, tries=False)
 
     def end(self, turn: Turn) -> Future[None]:
         """Close the turn."""
-        return self._do(lambda db: self._end(db, turn))
+        at = now()
+        return self._keep(lambda db: self._branch.end(db, turn, at), self._prompt)
 
     def rewind(self, kept: int) -> Future[None]:
         """Go on behind the first `kept` exchanges; the others stay in the file."""
-        return self._do(lambda db: self._rewind(db, kept))
+        return self._keep(lambda db: self._branch.rewind(db, kept), tries=False)
 
     def new(self) -> Future[None]:
         """What comes next is another conversation."""
-        return self._do(lambda _: self._enter("", []))
+        return self._enter("", [])
 
     def enter(self, conversation: Conversation, path: Sequence[Kept]) -> Future[None]:
         """What comes next goes on with this one."""
-        messages = [message.id for message in path]
-        return self._do(lambda _: self._enter(conversation.id, messages))
+        return self._enter(conversation.id, [message.id for message in path])
+
+    def _enter(self, conversation: str, messages: list[int]) -> Future[None]:
+        self._talk += 1
+        return self._keep(lambda _: self._branch.enter(conversation, list(messages)), tries=False)
 
     def draft(self, text: str) -> Future[None]:
         """What stands at the prompt, not sent yet."""
-        return self._do(lambda db: turns.renew(db, self._writer, text))
+        self._draft = text
+        return self._do(self._unless_in_trouble)
+
+    def caught_up(self) -> Future[bool]:
+        """Try to write what is owed; whether everything that was said is in the file now."""
+        done: Future[bool] = Future()
+
+        def work() -> None:
+            self._catch_up()
+            _settle(done, self.keeping)
+
+        if self.path is None:
+            _settle(done, False)  # noqa: FBT003 - a result
+        else:
+            self._put(work)
+        return done
+
+    def warned(self) -> Future[None]:
+        """Done as soon as there is a warning to be shown."""
+        bell: Future[None] = Future()
+        with self._lock:
+            self._bell = bell
+        if self.warnings:
+            _settle(bell, None)
+        return bell
 
     def bury(self) -> Future[tuple[list[Orphan], list[str]]]:
         """Take over what dead holychats left; see turns.bury."""
-        return self._ask(turns.bury, ([], []))
+        done: Future[tuple[list[Orphan], list[str]]] = Future()
+
+        def work() -> None:
+            found: tuple[list[Orphan], list[str]] = ([], [])
+            if self._trouble is None:
+                try:
+                    found = self._careful(turns.bury)
+                except Exception as error:  # noqa: BLE001 - a warning, as for everything else
+                    self._fail(error)
+            _settle(done, found)
+
+        if self.path is None:
+            _settle(done, ([], []))
+        else:
+            self._put(work)
+        return done
 
     def ask(self, what: Callable[[Database], Any]) -> Future[Any]:
         """Something else, in the same order. The future holds its result or its HolychatError."""
-        return self._ask(what, None, strict=True)
+        done: Future[Any] = Future()
+
+        def work() -> None:
+            if not done.set_running_or_notify_cancel():
+                return  # nobody waits for it any more
+            try:
+                done.set_result(self._careful(what))
+            except Exception as error:  # noqa: BLE001 - it is for whoever asked
+                done.set_exception(error)
+
+        self._put(work)
+        return done
 
     def close(self) -> None:
         """Write what is left, and end."""
         if self._thread is not None:
-            if not self._broken:
-                self._do(lambda db: turns.leave(db, self._writer))
-            self._work.put(None)
-            self._hurry.set()
+            self._put(self._leave)
+            self._put(None)
             self._thread.join()
             self._thread = None
 
-    # --- The thread ---------------------------------------------------------------------------
+    # --- From one side to the other -----------------------------------------------------------
 
-    def _do(self, what: Callable[[Database], None]) -> Future[None]:
-        return self._ask(what, None)
+    def _clear(self) -> None:
+        with self._lock:  # new lists: what the thread writes at this moment are the old ones
+            self._text: list[str] = []
+            self._reasoning: list[str] = []
+            self._size = 0
 
-    def _ask(
-        self, what: Callable[[Database], Any], otherwise: Any, *, strict: bool = False
-    ) -> Future[Any]:
-        """`what` in the thread; `otherwise` is its result where the store cannot be used."""
-        done: Future[Any] = Future()
+    def _keep(
+        self, run: Callable[[Database], None], prompt: str = "", *, tries: bool = True
+    ) -> Future[None]:
+        """A step of the conversation; `tries` also where the store failed before."""
+        step = Step(run, self._talk, prompt)
 
         def work() -> None:
-            if self._broken and not strict:
-                done.set_result(otherwise)
-                return
-            try:
-                done.set_result(self._careful(what))
-            except Exception as error:  # noqa: BLE001 - nobody looks at what is not strict
-                if strict:
-                    done.set_exception(error)
-                else:
-                    self._fail(error)
-                    done.set_result(otherwise)
+            self._owe(step)
+            if tries:
+                self._catch_up()
+            else:
+                self._unless_in_trouble()
 
-        if self._broken and not strict:
-            done.set_result(otherwise)
-            return done
+        return self._do(work)
+
+    def _do(self, work: Callable[[], object]) -> Future[None]:
+        done: Future[None] = Future()
+
+        def whole() -> None:
+            work()
+            _settle(done, None)
+
+        if self.path is None:
+            _settle(done, None)
+        else:
+            self._put(whole)
+        return done
+
+    def _put(self, work: Callable[[], None] | None) -> None:
         self._work.put(work)
         self._hurry.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="store", daemon=True)
             self._thread.start()
-        return done
 
-    def _careful(self, what: Callable[[Database], Any]) -> Any:
-        """Do it; where nothing is kept yet and the file is damaged, again with a new one."""
-        try:
-            return what(self._open())
-        except StoreTrouble:
-            if self._conversation or not (self._db and self._db.damaged):
-                raise
-        self._put_aside()
-        return what(self._open())
+    # --- The thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
         while True:
-            self._hurry.wait(EVERY if self._begun is not None else ALIVE)
+            self._hurry.wait(self._pause())
             self._hurry.clear()
             while not self._work.empty():
                 work = self._work.get()
@@ -209,29 +296,58 @@ class Recorder:
                         self._db.close()
                     return
                 work()
-            try:
-                self._flush()
-                self._sign()
-            except Exception as error:  # noqa: BLE001 - the thread must outlive it
-                self._fail(error)
+            self._between()
+
+    def _pause(self) -> float:
+        if self._trouble is not None:
+            return max(EVERY, self._tried + ALIVE - time.monotonic())
+        return EVERY if self._branch.open is not None else ALIVE
+
+    def _between(self) -> None:
+        """What is done when nothing is asked for."""
+        if self._trouble is not None:
+            if time.monotonic() >= self._tried + ALIVE:
+                self._catch_up()
+            return
+        try:
+            self._flush()
+            self._sign()
+        except Exception as error:  # noqa: BLE001 - the thread must outlive it
+            self._fail(error)
+
+    def _leave(self) -> None:
+        self._catch_up()
+        if self._trouble is None and self._db is not None:
+            with contextlib.suppress(StoreTrouble):  # we are taken for dead a little later
+                turns.leave(self._db, self._branch.writer)
+
+    def _careful(self, what: Callable[[Database], Any]) -> Any:
+        """Do it; where nothing is kept yet and the file is damaged, again with a new one."""
+        try:
+            return what(self._open())
+        except StoreTrouble:
+            if self._branch.conversation or not (self._db and self._db.damaged):
+                raise
+        self._put_aside()
+        return what(self._open())
 
     def _open(self) -> Database:
         if self._db is None:
-            from holychat.store.db import Database  # here, beside the network, and only if needed
+            # Here, beside the network, and only if needed.
+            from holychat.store.db import PATIENCE, Database
 
             if self.path is None:
                 raise StoreTrouble("no conversation is kept here", "Leave out --no-store.")
-            self._db = Database(self.path)
+            patience = PATIENCE if self._trouble is None else RETRY
+            self._db = Database(self.path, patience=patience, ours=self._ours)
+            self._signed = time.monotonic()
             if self._db.put_aside:
                 self._say_damaged(self._db.put_aside)
-        if not self._writer:
-            self._writer = turns.new_writer()
-            self._signed = time.monotonic()
         return self._db
 
     def _put_aside(self) -> None:
         """The file turned out to be damaged while it was used."""
-        db, self._db, self._writer = self._db, None, ""
+        db, self._db = self._db, None
         if db is not None:
             try:
                 aside = db.quarantine()
@@ -240,64 +356,158 @@ class Recorder:
             if aside:
                 self._say_damaged(aside)
 
-    def _say_damaged(self, aside: str) -> None:
-        self.warnings.append(f"the store was damaged: it is kept as {aside}, a new one is begun")
-
-    def _fail(self, error: Exception) -> None:
-        if self._broken:
-            return
-        self._broken = True
-        what, hint = str(error) or type(error).__name__, ""
-        if isinstance(error, StoreTrouble):
-            what, hint = error.what, error.hint
-        if self._db is not None and self._db.damaged:
-            with contextlib.suppress(StoreTrouble):  # it is left where it is, as the hint says
-                aside = self._db.quarantine()
-                hint = f"It is kept as {aside}." if aside else hint
-        self.warnings.append(f"this conversation is not being kept: {what}. {hint}".rstrip())
-
     def _flush(self) -> None:
         """Append what came since the last time to the journal."""
-        if self._begun is None or self._broken or self._db is None:
+        if self._branch.open is None or self._owed or self._db is None:
             return
         with self._lock:
-            text, reasoning = "".join(self._text), "".join(self._reasoning)
-            self._text.clear()
-            self._reasoning.clear()
-            self._size = 0
+            texts, thoughts = self._text, self._reasoning
+            many, more = len(texts), len(thoughts)
+            text, reasoning = "".join(texts), "".join(thoughts)
         if text or reasoning:
-            turns.journal(self._db, self._writer, self._begun.turn, self._number, text, reasoning)
-            self._number += 1
+            self._branch.journal(self._db, text, reasoning)
             self._signed = time.monotonic()
+            with self._lock:  # until it is written, it stays: the next one may work
+                del texts[:many], thoughts[:more]
+                if texts is self._text:
+                    self._size -= len(text) + len(reasoning)
 
     def _sign(self) -> None:
-        if self._db is None or self._broken or (self._begun is None and turns.known()):
+        if self._db is None or (self._branch.open is None and turns.known()):
             return
         if time.monotonic() >= self._signed + ALIVE:
             self._signed = time.monotonic()
-            turns.renew(self._db, self._writer)
+            turns.renew(self._db, self._branch.writer)
 
-    def _begin(self, db: Database, prompt: str, kept: int, joined: bool, **about: Any) -> None:
-        self._kept = kept
-        if joined and len(self._messages) > 2 * kept + 1:
-            about["onto"] = self._messages[2 * kept + 1]
-        parent = self._messages[2 * kept - 1] if kept and self._messages else None
-        self._number = 0
-        self._begun = turns.begin(db, self._writer, self._conversation, prompt, parent, **about)
-        self._conversation = self._begun.conversation
+    # --- What is owed -------------------------------------------------------------------------
 
-    def _end(self, db: Database, turn: Turn) -> None:
-        begun, self._begun = self._begun, None
-        if begun is None:
+    def _owe(self, step: Step) -> None:
+        """One more step; what was deleted under us ends with its conversation."""
+        if _is(self._trouble, "deleted") and self._owed and step.talk != self._owed[0].talk:
+            self._lost += [each.prompt for each in self._owed if each.prompt]
+            self._owed.clear()
+            self._trouble = None
+        self._owed.append(step)
+
+    def _catch_up(self) -> None:
+        """Do what is owed, in its order, as far as the store lets us."""
+        if self._trouble is not None and not _is(self._trouble, "passing"):
+            self._warn()
             return
-        answer = turns.close(db, begun, turn)
-        if answer is not None:  # until then the old branch is gone on with
-            self._messages[2 * self._kept :] = [begun.prompt, answer]
+        try:
+            self._look_again()
+            while self._owed:
+                self._careful(self._mending(self._owed[0].run))
+                self._owed.popleft()
+            self._keep_draft()
+        except Exception as error:  # noqa: BLE001 - the thread must outlive it
+            self._fail(error)
+        else:
+            self._recover()
 
-    def _rewind(self, db: Database, kept: int) -> None:
-        del self._messages[2 * kept :]
-        if self._conversation:
-            turns.rewind(db, self._conversation, self._messages[-1] if self._messages else None)
+    def _unless_in_trouble(self) -> None:
+        if self._trouble is None:
+            self._catch_up()
 
-    def _enter(self, conversation: str, messages: list[int]) -> None:
-        self._conversation, self._messages = conversation, messages
+    def _mending(self, run: Callable[[Database], None]) -> Callable[[Database], None]:
+        """The step; where a search index is damaged, with that made anew."""
+
+        def work(db: Database) -> None:
+            try:
+                run(db)
+            except StoreTrouble:
+                if not db.index_damaged:
+                    raise
+                db.reindex()
+                self._say("the search index of the store was damaged: it is made anew")
+                run(db)
+
+        return work
+
+    def _keep_draft(self) -> None:
+        line = self._draft
+        if line is not None:
+            self._careful(lambda db: turns.renew(db, self._branch.writer, line))
+            if self._draft is line:
+                self._draft = None
+
+    def _look_again(self) -> None:
+        """At a store that failed: as it is now, unless it was only locked."""
+        db = self._db
+        if self._trouble is None or db is None:
+            return
+        if getattr(self._trouble, "code", 0) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL):
+            return
+        db.still_there()
+        db.close()
+        self._db = None
+
+    def _recover(self) -> None:
+        if self._trouble is None:
+            return
+        from holychat.store.db import PATIENCE
+
+        self._trouble = None
+        self._told.clear()
+        if self._db is not None:
+            self._db.wait_at_most(PATIENCE)
+        try:
+            self.warnings.remove(self._said)  # nobody has heard of it
+        except ValueError:
+            self._say(AGAIN)
+
+    def _fail(self, error: Exception) -> None:
+        self._trouble, self._tried = error, time.monotonic()
+        if self._db is not None and self._db.damaged:
+            with contextlib.suppress(StoreTrouble):  # it is left where it is, as the hint says
+                aside = self._db.quarantine()
+                if aside:
+                    self._trouble = StoreTrouble(_what(error)[0], f"It is kept as {aside}.")
+        elif self._db is not None:
+            with contextlib.suppress(StoreTrouble):
+                self._db.wait_at_most(RETRY)
+        self._warn()
+
+    def _warn(self) -> None:
+        """Once for each conversation, and never as if it were of another."""
+        if self._trouble is None:
+            return
+        step = next((each for each in reversed(self._owed) if each.prompt), None)
+        talk = step.talk if step else self._talk
+        if talk in self._told:
+            return
+        self._told.add(talk)
+        which = "this conversation"
+        if step is not None and talk != self._talk:
+            which = f"the conversation with “{one_line(step.prompt, 40)}”"
+        what, hint = _what(self._trouble)
+        self._said = f"{which} is not being kept: {what}. {hint}".rstrip()
+        self._say(self._said)
+
+    def _say_damaged(self, aside: str) -> None:
+        self._say(f"the store was damaged: it is kept as {aside}, a new one is begun")
+
+    def _say(self, text: str) -> None:
+        self.warnings.append(text)
+        with self._lock:
+            bell = self._bell
+        if bell is not None:
+            _settle(bell, None)
+
+
+def _settle(future: Future[Any], result: Any) -> None:
+    """Its result, unless whoever waited has cancelled it."""
+    with contextlib.suppress(InvalidStateError):
+        future.set_result(result)
+
+
+def _is(trouble: Exception | None, what: str) -> bool:
+    """Whether it is `passing` or `deleted`, as store.db tells of what came from SQLite."""
+    return bool(getattr(trouble, what, False))
+
+
+def _what(error: Exception) -> tuple[str, str]:
+    """(what happened, what to do)."""
+    if isinstance(error, StoreTrouble):
+        return error.what, error.hint
+    return str(error) or type(error).__name__, ""

@@ -149,4 +149,24 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         END
         """,
     ),
+    (
+        # What is known of a provider's health, by its name and origin, as JSON (core.health); and
+        # single facts that all holychats of this machine share.
+        """
+        CREATE TABLE health (
+            provider TEXT PRIMARY KEY,
+            state TEXT NOT NULL,
+            updated INTEGER NOT NULL
+        ) STRICT
+        """,
+        "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+        "CREATE INDEX attempts_provider ON attempts (provider, started)",
+        # Where the parts of an answer were joined.
+        "ALTER TABLE turns ADD COLUMN seams TEXT NOT NULL DEFAULT ''",
+        # The number of an attempt in its turn, what else it was than the answer itself (hedge,
+        # shadow), and the character of the answer's text at which its part begins.
+        "ALTER TABLE attempts ADD COLUMN number INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE attempts ADD COLUMN role TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE attempts ADD COLUMN at INTEGER NOT NULL DEFAULT 0",
+    ),
 )

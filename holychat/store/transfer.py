@@ -16,7 +16,7 @@ from holychat.core.chat import Finish
 from holychat.core.failure import StoreTrouble
 from holychat.core.formats import Exchange, Figures, Whole, finite, record
 from holychat.core.history import Kept
-from holychat.store.conversations import LETTERS, get, journalled, tree
+from holychat.store.conversations import LETTERS, get, journalled, short, tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,6 +128,8 @@ def restore(db: Database, whole: Whole) -> Restored:
     One that is there already, word for word, stays as it is. Where another has its id, it gets a
     new one, which follows from what is in it: brought in once more, it is found to be there.
     """
+    about = whole.conversation
+    whole = replace(whole, conversation=replace(about, title=short(about.title)))
     content = _content(whole)
     own = identity = _ours(whole.conversation.id)
     with db.write():

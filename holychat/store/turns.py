@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from sqlite3 import Row
 
-    from holychat.core.chat import Turn
+    from holychat.core.chat import Tried, Turn
     from holychat.store.db import Database
 
 LEASE = 20_000  # milliseconds for which a writer is taken to be alive without a sign of life
@@ -196,13 +196,14 @@ def begin(
     system: str,
     params: Mapping[str, object],
     onto: int | None = None,
+    at: int | None = None,
 ) -> Begun:
-    """Keep the prompt below `parent` and open a turn for its answer.
+    """Keep the prompt below `parent` and open a turn for its answer; `at` is when it was said.
 
     An empty `conversation` begins one. A prompt that stands there already is used again: a retry
     is another answer to the same message. `onto` is an answer to it that is gone on with.
     """
-    at = now()
+    at = now() if at is None else at
     with db.write():
         if not conversation:
             conversation = new_id()
@@ -215,7 +216,7 @@ def begin(
             " AND text = ? ORDER BY id DESC LIMIT 1",
             (conversation, parent, prompt),
         )
-        message = same["id"] if same else _message(db, conversation, parent, "user", prompt)
+        message = same["id"] if same else _message(db, conversation, parent, "user", prompt, at=at)
         turn = db.run(
             "INSERT INTO turns (conversation, prompt, onto, writer, started, provider, model)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -237,13 +238,19 @@ def journal(db: Database, writer: str, turn: int, number: int, text: str, reason
         _sign(db, writer)
 
 
-def close(db: Database, begun: Begun, turn: Turn) -> int | None:
-    """Close a turn: its answer, its figures, the end of its journal, all at once.
+def forget(db: Database, turn: int) -> None:
+    """Empty the journal of an open turn."""
+    with db.write():
+        db.run("DELETE FROM journal WHERE turn = ?", (turn,))
+
+
+def close(db: Database, begun: Begun, turn: Turn, *, at: int | None = None) -> int | None:
+    """Close a turn: its answer, its figures, the end of its journal, all at once; `at` its end.
 
     One that goes on with an answer brings all of its text. Returns the message that holds the
     answer, None where there is none.
     """
-    usage, timings = turn.usage, turn.timings
+    at = now() if at is None else at
     with db.write():
         answer: int | None = None
         if turn.text and begun.onto is not None:
@@ -254,43 +261,60 @@ def close(db: Database, begun: Begun, turn: Turn) -> int | None:
             )
         elif turn.text:
             answer = _message(
-                db, begun.conversation, begun.prompt, "assistant", turn.text, turn.reasoning
+                db, begun.conversation, begun.prompt, "assistant", turn.text, turn.reasoning, at=at
             )
-        figures = (
-            turn.finish.value,
-            turn.provider,
-            turn.model,
-            usage.prompt if usage else None,
-            usage.cached if usage else None,
-            usage.completion if usage else None,
-            usage.reasoning if usage else None,
-            int(usage.estimated) if usage else 0,
-            timings.headers,
-            timings.first,
-            timings.total,
-            turn.failure.kind.value if turn.failure else "",
-            turn.failure.what if turn.failure else "",
-        )
+        sets = ", ".join(f"{name} = ?" for name in _FIGURES)
         db.run(
-            "UPDATE turns SET writer = NULL, answer = ?, served_model = ?, refusal = ?, finish = ?,"
-            " provider = ?, model = ?, prompt_tokens = ?, cached_tokens = ?, completion_tokens = ?,"
-            " reasoning_tokens = ?, estimated = ?, headers = ?, first = ?, total = ?, kind = ?,"
-            " failure = ? WHERE id = ?",
-            (answer, turn.served_model, int(turn.refusal), *figures, begun.turn),
+            f"UPDATE turns SET {sets}, writer = NULL, answer = ?, served_model = ?, refusal = ?"  # noqa: S608
+            " WHERE id = ?",
+            (*_figures(turn), answer, turn.served_model, int(turn.refusal), begun.turn),
         )
-        db.run(
-            "INSERT INTO attempts (turn, started, finish, provider, model, prompt_tokens,"
-            " cached_tokens, completion_tokens, reasoning_tokens, estimated, headers, first, total,"
-            " kind, failure) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (begun.turn, begun.started, *figures),
-        )
+        for number, tried in enumerate(turn.attempts, 1):
+            _attempt(db, begun, number, tried)
         db.run("DELETE FROM journal WHERE turn = ?", (begun.turn,))
         if answer is not None:
             db.run(
                 "UPDATE conversations SET head = ?, updated = ? WHERE id = ?",
-                (answer, now(), begun.conversation),
+                (answer, at, begun.conversation),
             )
     return answer
+
+
+_FIGURES = (
+    *("finish", "provider", "model", "prompt_tokens", "cached_tokens", "completion_tokens"),
+    *("reasoning_tokens", "estimated", "headers", "first", "total", "kind", "failure"),
+)
+
+
+def _figures(one: Turn | Tried) -> tuple[object, ...]:
+    """How a turn or an attempt ended, in the order of `_FIGURES`."""
+    usage, timings = one.usage, one.timings
+    return (
+        one.finish.value,
+        one.provider,
+        one.model,
+        usage.prompt if usage else None,
+        usage.cached if usage else None,
+        usage.completion if usage else None,
+        usage.reasoning if usage else None,
+        int(usage.estimated) if usage else 0,
+        timings.headers,
+        timings.first,
+        timings.total,
+        one.failure.kind.value if one.failure else "",
+        one.failure.what if one.failure else "",
+    )
+
+
+def _attempt(db: Database, begun: Begun, number: int, tried: Tried) -> None:
+    names = ", ".join(_FIGURES)
+    marks = ", ".join("?" * len(_FIGURES))
+    started = begun.started + round(tried.started * 1000)
+    db.run(
+        f"INSERT INTO attempts (turn, started, number, role, at, {names})"  # noqa: S608
+        f" VALUES (?, ?, ?, ?, ?, {marks})",
+        (begun.turn, started, number, tried.role, tried.at, *_figures(tried)),
+    )
 
 
 def rewind(db: Database, conversation: str, head: int | None) -> None:
@@ -306,11 +330,13 @@ def _message(
     role: str,
     text: str,
     reasoning: str = "",
+    *,
+    at: int | None = None,
 ) -> int:
     number = db.run(
         "INSERT INTO messages (conversation, parent, role, text, reasoning, created)"
         " VALUES (?, ?, ?, ?, ?, ?)",
-        (conversation, parent, role, text, reasoning, now()),
+        (conversation, parent, role, text, reasoning, now() if at is None else at),
     )
     db.run("UPDATE conversations SET messages = messages + 1 WHERE id = ?", (conversation,))
     return number

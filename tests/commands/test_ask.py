@@ -44,7 +44,7 @@ JSON = {"content-type": "application/json"}
 LINUX = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is Linux's")
 TURN_KEYS = [
     "text", "reasoning", "provider", "model", "served_model", "finish", "complete", "refusal",
-    "usage", "timings", "error",
+    "usage", "timings", "error", "seams", "attempts",
 ]  # fmt: skip
 
 
@@ -365,7 +365,7 @@ async def test_a_closed_stdout(place: Place, form: str) -> None:
 @on_loop
 async def test_closed_streams_are_not_taken_for_sockets(place: Place) -> None:
     async with Provider() as server:
-        server.script(*error(500, "to nobody"))
+        server.script(*error(400, "to nobody"))
         place.provider(server.base_url)
         ended = await place.shell("$H ask hi <&- >&- 2>&-")
     assert ended == process.Ended(4, b"", "")
@@ -557,7 +557,7 @@ async def test_silence_ends_by_the_timeout(place: Place) -> None:
     async with Provider() as server:
         server.script(chunk("Hel"), Hang())
         server.script(Hang())
-        place.provider(server.base_url)
+        place.provider(server.base_url, top="failover.attempts = 1")
         cut = await place.run("ask", "--timeout", "0.3", "hi")
         failed = await place.run("ask", "--timeout", "0.3", "hi")
     assert (cut.code, cut.out) == (5, b"Hel\n")
@@ -661,14 +661,16 @@ async def test_jsonl_is_an_event_a_line_as_it_comes(place: Place) -> None:
 @on_loop
 async def test_jsonl_of_a_failure_ends_with_done(place: Place) -> None:
     async with Provider() as server:
-        server.script(*error(429, "slow down", **{"retry-after": "7"}))
+        server.script(*error(429, "slow down", **{"retry-after": "0"}))
+        server.script(*error(429, "slow down", **{"retry-after": "70"}))
         place.provider(server.base_url)
         ended = await place.run("ask", "--jsonl", "hi")
     lines = [json.loads(line) for line in ended.text.splitlines()]
     assert ended.code == 4
-    assert [line["type"] for line in lines] == ["attempt", "done"]
+    assert [line["type"] for line in lines] == ["attempt", "failed", "attempt", "failed", "done"]
+    assert [(line["then"], line["wait"]) for line in lines[1:4:2]] == [("box", 0.0), (None, 0.0)]
     assert lines[-1]["error"]["kind"] == "rate-limit"
-    assert (lines[-1]["error"]["status"], lines[-1]["error"]["retry_after"]) == (429, 7.0)
+    assert (lines[-1]["error"]["status"], lines[-1]["error"]["retry_after"]) == (429, 70.0)
 
 
 @on_loop

@@ -18,6 +18,8 @@ from holychat.commands.history.show import others
 from holychat.core.chat import Finish, Timings, Turn, Usage
 from holychat.core.failure import Failure, Kind, UsageError
 from holychat.core.history import Conversation, Kept
+from holychat.screen.pen import Pen, cells
+from holychat.screen.words import when
 from holychat.store import conversations, turns
 from holychat.store.db import Database
 from tests.process import Place
@@ -136,7 +138,10 @@ async def test_without_a_store_there_is_nothing_and_nothing_is_made(place: Place
         assert (ended.out, ended.err) == (b"", "· no conversations yet\n")
     for command in (["list", "--json"], ["search", "x", "--json"]):
         assert (await history(place, *command)).text == "[]\n"
-    for command in (["show", "x"], ["delete", "x", "-y"], ["fork", "x"], ["backup", "b.db"]):
+    for command in (
+        ["show", "x"], ["delete", "x", "-y"], ["fork", "x"], ["backup", "b.db"], ["export"],
+        ["export", "x"], ["export", "-o", "a.json"], ["rename", "x", "y"],
+    ):  # fmt: skip
         ended = await history(place, *command, code=2)
         assert ended.err.startswith("holychat: no conversations yet\n")
     assert os.listdir(place.home) == os.listdir(place.work) == []
@@ -164,6 +169,25 @@ async def test_a_store_that_cannot_be_used_is_one_sentence(place: Place, shelf: 
     assert "was written by a newer holychat" in ended.err
     ended = await history(place, "list", "--store", str(place.work), code=1)
     assert ended.err.startswith("holychat: the store ")
+    os.mkfifo(place.work / "pipe")
+    for command in (["list"], ["export"]):
+        ended = await history(place, *command, "--store", "pipe", code=1)
+        assert ended.err.startswith(f"holychat: the store {place.work / 'pipe'}: it is no file\n")
+
+
+@pytest.mark.parametrize("word", ["off", "OFF", "false", "0", "no", "none"])
+@on_loop
+async def test_a_store_that_is_off_is_none(place: Place, word: str) -> None:
+    ended = await history(place, "list", code=2, HOLYCHAT_STORE=word)
+    assert ended.err.startswith("holychat: no conversations are kept: store is none")
+    assert os.listdir(place.work) == []
+
+
+@on_loop
+async def test_an_empty_store_holds_no_conversations(place: Place, shelf: Shelf) -> None:
+    for command in (["list"], ["list", "-n", "3"]):
+        assert (await history(place, *command)).err == "· no conversations yet\n"
+    assert (await history(place, "list", "--since", "7d")).err == "· no conversation fits\n"
 
 
 # --- The list -----------------------------------------------------------------------------------
@@ -232,6 +256,36 @@ async def test_json_is_raw_and_whole(place: Place, shelf: Shelf) -> None:
     assert shown["system"] == "Be brief."
 
 
+@on_loop
+async def test_a_very_long_title_floods_nothing(place: Place, shelf: Shelf) -> None:
+    """It is cut where it is given, and where it was given before there was a limit."""
+    long, _ = shelf.say("long", "text")
+    shelf.say("short", "text", who=("box", "m" * 1000))
+    ended = await history(place, "rename", long, "x" * 100_000)
+    assert ended.err == f"· {long[:8]} is called {'x' * 199}…\n"
+    for title in (None, "y" * 100_000):
+        if title is not None:
+            shelf.db.run("UPDATE conversations SET title = ? WHERE id = ?", (title, long))
+        for command in (["list"], ["show", long], ["search", "text"], ["export", long]):
+            ended = await history(place, *command)
+            assert max(len(line) for line in ended.text.splitlines()) < 500, command
+        rows = {row.split()[0]: row for row in (await history(place, "list")).text.splitlines()}
+        assert len(rows[long[:8]]) > 200
+        assert all(" " * 62 not in row for row in rows.values())
+    [row] = [
+        row for row in json.loads((await history(place, "list", "--json")).out) if row["id"] == long
+    ]
+    assert row["title"] == "y" * 199 + "…"
+
+
+@on_loop
+async def test_days_have_names(place: Place, shelf: Shelf) -> None:
+    shelf.say("one", "1")
+    assert (await history(place, "list", "--since", "today")).text
+    assert (await history(place, "list", "--since", "Tomorrow")).text == ""
+    assert (await history(place, "list", "--until", "yesterday")).text == ""
+
+
 # --- One conversation ---------------------------------------------------------------------------
 
 
@@ -249,6 +303,15 @@ async def test_show_in_a_pipe_is_the_source(place: Place, shelf: Shelf) -> None:
     )
     drawn = await history(place, "show", "i sort", "--render")
     assert "Use sorted:\n\npython 1\nsorted(d)\n" in drawn.text
+
+
+@on_loop
+async def test_a_conversation_without_a_provider_names_none(place: Place, shelf: Shelf) -> None:
+    made, _ = shelf.say("one", "two", who=("", "gpt-4o"))
+    shelf.db.run("UPDATE conversations SET origin = 'chatgpt' WHERE id = ?", (made,))
+    shown = (await history(place, "show", made)).text
+    assert " · gpt-4o · from chatgpt\n" in shown
+    assert " on " not in shown
 
 
 @on_loop
@@ -375,6 +438,22 @@ async def test_search_in_a_pipe(place: Place, shelf: Shelf) -> None:
 
 
 @on_loop
+async def test_words_that_begin_with_a_dash_are_words(place: Place, shelf: Shelf) -> None:
+    shelf.say("one", "foo->bar and --force-with-lease")
+    for command in (["->bar"], ["foo", "->bar", "-n", "5"], ["--", "--force-with-lease"]):
+        ended = await history(place, "search", *command)
+        assert "foo->bar" in ended.text
+    ended = await history(place, "search", "->bar", "--json")
+    assert json.loads(ended.out)[0]["match"] == "->bar"
+    ended = await history(place, "search", "--force-with-lease", code=2)
+    assert ended.err == (
+        "holychat: there is no option --force-with-lease\n"
+        "  Words that begin with - stand behind --: holychat history search -- WORDS\n"
+    )
+    assert "--since takes" in (await history(place, "search", "x", "--since", "-7d", code=2)).err
+
+
+@on_loop
 async def test_colours_only_where_they_are_wanted(place: Place, shelf: Shelf) -> None:
     shelf.say("one", "the match here")
     plain = await history(place, "search", "match")
@@ -455,9 +534,69 @@ async def test_backup(place: Place, shelf: Shelf) -> None:
     listed = await history(place, "list", "--store", str(copy))
     assert listed.text.startswith(made[:8])
     before = copy.read_bytes()
-    assert "is there already" in (await history(place, "backup", "copy.db", code=1)).err
+    for command in (["backup", "copy.db"], ["export", "--format", "md", "-o", "copy.db"]):
+        ended = await history(place, *command, code=2)
+        assert "copy.db is there already\n  Nothing was written" in ended.err
     assert copy.read_bytes() == before
-    assert (await history(place, "backup", "no/such/folder.db", code=1)).err.count("\n") == 1
+    ended = await history(place, "backup", "no/such/folder.db", code=2)
+    assert ended.err == "holychat: no/such/folder.db cannot be written: No such file or directory\n"
+    (place.work / "closed").mkdir(mode=0o500)
+    if os.access(place.work / "closed", os.W_OK):  # root may write anywhere
+        return
+    ended = await history(place, "backup", "closed/copy.db", code=2)
+    assert ended.err == "holychat: closed/copy.db cannot be written: Permission denied\n"
+
+
+@on_loop
+async def test_every_change_can_be_told_as_json(place: Place, shelf: Shelf) -> None:
+    async def told(*arguments: str) -> Any:
+        ended = await history(place, *arguments, "--json")
+        assert "·" not in ended.err
+        return json.loads(ended.out)
+
+    made, _ = shelf.say("one", "two", age=24 * 100)
+    row = {"id": made, "title": "new name", "messages": 2}
+    assert row.items() <= (await told("rename", made, "new name")).items()
+    copy = await told("fork", made)
+    assert (copy["origin"], copy["title"]) == (made, "new name")
+    assert conversations.get(shelf.db, copy["id"]).messages == 2
+    assert await told("backup", "copy.db") == {
+        "path": str(place.work / "copy.db"),
+        "bytes": (place.work / "copy.db").stat().st_size,
+    }
+    written = await told("export", made, "-o", "a.html")
+    assert (written["path"], written["format"]) == (str(place.work / "a.html"), "html")
+    assert [each["id"] for each in written["conversations"]] == [made]
+    gone = await told("delete", copy["id"], "--yes")
+    assert (gone["deleted"], [each["id"] for each in gone["conversations"]]) == (1, [copy["id"]])
+    dry = await told("prune", "--older-than", "90d", "--dry-run")
+    assert (dry["dry_run"], dry["deleted"]) == (True, 0)
+    assert [each["id"] for each in dry["conversations"]] == [made]
+    assert abs(times.now() - 90 * 24 * HOUR - dry["before"]) < HOUR
+    gone = await told("prune", "--older-than", "90d", "-y")
+    assert (gone["dry_run"], gone["deleted"], len(gone["conversations"])) == (False, 1, 1)
+    assert (await told("prune", "--older-than", "90d"))["conversations"] == []
+    assert shelf.titles() == []
+
+
+@on_loop
+async def test_without_a_store_json_is_json(place: Place) -> None:
+    ended = await history(place, "prune", "--older-than", "1d", "--json")
+    assert json.loads(ended.out)["deleted"] == 0
+
+
+@on_loop
+async def test_what_is_deleted_is_asked_for_with_json_too(place: Place, shelf: Shelf) -> None:
+    made, _ = shelf.say("one", "two", age=24 * 100)
+    for command in (["delete", made], ["prune", "--older-than", "1d"]):
+        ended = await history(place, *command, "--json", code=2)
+        assert (ended.out, "--yes does not ask" in ended.err) == (b"", True)
+    async with term(place, "delete", made, "--json") as seen:
+        await seen.until(r"\[y/N\]")
+        seen.type("n\r")
+        assert await left(seen) == 0
+    assert '"deleted": 0' in seen.text()
+    assert shelf.titles() == ["one"]
 
 
 @on_loop
@@ -466,7 +605,13 @@ async def test_out_and_in_again(place: Place, shelf: Shelf) -> None:
     made, _ = shelf.say("one", "two")
     await history(place, "export", made, "-o", "out.json")
     other = str(place.work / "other.db")
-    await history(place, "import", "out.json", "--store", other)
+    ended = await history(place, "import", "out.json", "--store", other, "--json")
+    assert json.loads(ended.out)["imported"] == 1
+    data = (place.work / "out.json").read_bytes()
+    ended = await history(place, "import", "-", "--store", other, stdin=data)
+    assert ended.text == "1 conversation there already, unchanged\n"
+    ended = await history(place, "export", "--json")
+    assert ended.out == data
     listed = await history(place, "list", "--store", other, "--json")
     assert [row["title"] for row in json.loads(listed.out)] == ["one"]
 
@@ -484,6 +629,27 @@ async def test_going_on_needs_one_conversation_and_a_store(place: Place) -> None
     assert (ended.code, ended.out) == (2, b"")
     assert "nothing is kept" in ended.err
     assert "needs a terminal" in (await history(place, "resume", "x", code=2)).err
+
+
+@pytest.mark.parametrize("name", ["", " "])
+@on_loop
+async def test_an_empty_name_begins_no_new_conversation(place: Place, name: str) -> None:
+    """What a script says whose variable is not set."""
+    for arguments in (["ask", "--session", name, "hi"], ["--session", name, "ask", "hi"]):
+        ended = await place.run("-p", "demo", *arguments)
+        assert (ended.code, ended.out) == (2, b"")
+        assert ended.err.startswith("holychat: --session names no conversation\n")
+    async with term(place, "resume", name, environ={"ACTIVE_PROVIDER": "demo"}) as seen:
+        assert await left(seen) == 2
+    assert "holychat: a conversation is named by its id or its title" in seen.text()
+    assert os.listdir(place.home) == []
+
+
+@on_loop
+async def test_a_store_that_cannot_be_opened_is_said_once(place: Place) -> None:
+    ended = await place.run("ask", "-p", "demo", "-c", "hi", HOLYCHAT_STORE=str(place.work))
+    assert (ended.code, ended.out) == (1, b"")
+    assert ended.err.count(str(place.work)) == 1, ended.err
 
 
 @on_loop
@@ -509,7 +675,7 @@ async def test_a_list_fits_into_every_window(place: Place, shelf: Shelf) -> None
             assert await left(seen) == 0
         rows = seen.rows()
         assert len(rows) == 3, rows
-        assert all(lines.cells(row) < columns for row in rows)
+        assert all(cells(row) < columns for row in rows)
         assert "␛" in rows[0] or columns < 40
         assert b"\x1b[2J" not in seen.raw
         assert b"\x1b[36m" in seen.raw
@@ -611,7 +777,7 @@ AT = int(datetime.fromisoformat("2026-05-20T12:00:00").timestamp() * 1000)
     ],
 )  # fmt: skip
 def test_when(hours: float, shown: str) -> None:
-    assert times.when(AT - int(hours * HOUR), AT) == shown
+    assert when(AT - int(hours * HOUR), AT) == shown
 
 
 @pytest.mark.parametrize(
@@ -627,6 +793,16 @@ def test_moment(said: str, iso: str) -> None:
     assert abs(times.moment("--since", said, AT) - expected) in (0, HOUR)  # summer time
 
 
+@pytest.mark.parametrize(
+    ("said", "iso"),
+    [("today", "2026-05-20"), ("Yesterday", "2026-05-19"), (" tomorrow ", "2026-05-21")],
+)
+@pytest.mark.parametrize("end", [False, True])
+def test_named_days(said: str, iso: str, end: bool) -> None:
+    day = times.moment("--since", iso, AT, end=end)
+    assert times.moment("--since", said, AT, end=end) == day
+
+
 def test_a_day_that_ends() -> None:
     day = times.moment("--since", "2026-01-31", AT)
     assert times.moment("--until", "2026-01-31", AT, end=True) - day == 24 * HOUR
@@ -636,33 +812,8 @@ def test_a_day_that_ends() -> None:
         times.moment("--until", "9999-12-31", AT, end=True)
 
 
-def test_cells_and_cuts() -> None:
-    assert [lines.cells(text) for text in ("abc", "如何", "e\u0301", "🙂", "é")] == [3, 4, 1, 2, 1]
-    assert lines.fit("如何用", 5) == "如何…"
-    assert lines.fit("如何用", 4) == "如…"
-    assert lines.fit("abc", 3) == "abc"
-    assert lines.fit("abc", 0) == ""
-    assert lines.padded("如", 4) == "如  "
-
-
-@pytest.mark.parametrize("room", [1, 5, 10, 20, 31])
-def test_a_match_is_kept_as_long_as_there_is_room(room: int) -> None:
-    pen = lines.Pen("calm")
-    for before, after in (
-        ("b" * 40, "a" * 40),
-        ("", "a" * 40),
-        ("b" * 40, ""),
-        ("b" * 4, "a" * 40),
-    ):
-        parts = pen.around(before, "match", after, room)
-        assert lines.cells("".join(parts)) <= room
-        assert parts[1] == ("match" if room >= 5 else "…")
-        if room > 9:
-            assert lines.cells("".join(parts)) == room
-
-
 def test_a_table_of_nothing() -> None:
-    pen = lines.Pen("calm")
+    pen = Pen("calm")
     assert lines.table([], pen, AT) == []
     [row] = lines.table([Conversation("abcdefghijkl", updated=AT)], pen, AT)
     assert row == "abcdefgh  just now  (no title)  -  0 msg"

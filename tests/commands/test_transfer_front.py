@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from holychat import env
-from holychat.commands.transfer import export, import_
-from holychat.core.failure import StoreTrouble, UsageError
+from holychat.commands.history.transfer import export, import_
+from holychat.core.failure import UsageError
 from holychat.core.formats import Whole, document, record
 from holychat.exits import Exit
 from holychat.store.conversations import get, listing
@@ -28,6 +28,9 @@ OTHER = replace(
     WHOLE,
     conversation=replace(WHOLE.conversation, id="mnpqrstuvwxy", title="The other", updated=1),
 )
+
+
+NAMES = {"md": "Markdown", "json": "JSON", "html": "HTML"}
 
 
 @pytest.fixture
@@ -83,7 +86,7 @@ def test_a_file_is_private_and_never_overwritten(
     assert export(full, [], form, str(path)) is Exit.OK
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     shown = capfd.readouterr()
-    assert (shown.out, shown.err) == ("", f"2 conversations written to {path}\n")
+    assert (shown.out, shown.err) == ("", f"2 conversations written to {path} as {NAMES[form]}\n")
     text = path.read_text()
     assert "Why is the sky blue?" in text
     assert "The other" in text
@@ -101,11 +104,33 @@ def test_a_link_to_nowhere_is_something_that_is_there(full: str, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("name", "begins"),
-    [("a.html", "<!DOCTYPE"), ("a.JSON", '{"format"'), ("a", "# "), ("a.md", "# ")],
+    [
+        ("a.html", "<!DOCTYPE"),
+        ("a.JSON", '{"format"'),
+        *((name, "# ") for name in ("a", "a.md", "a.txt", "2026.01/a")),
+    ],
 )
 def test_the_ending_tells_the_form(full: str, tmp_path: Path, name: str, begins: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     assert export(full, ["abcd"], "", str(tmp_path / name)) is Exit.OK
     assert (tmp_path / name).read_text().startswith(begins)
+
+
+@pytest.mark.parametrize("name", ["a.pdf", "a.jsn", "store.db"])
+def test_an_ending_that_tells_no_form(full: str, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} does not tell its form") as caught:
+        export(full, [], "", str(tmp_path / name))
+    assert ".md, .txt, .html or .json" in caught.value.hint
+    assert "--format" in caught.value.hint
+    assert not (tmp_path / name).exists()
+    assert export(full, [], "md", str(tmp_path / name)) is Exit.OK
+
+
+def test_json_to_stdout_is_the_document(full: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert export(full, ["abcd"], "", "", json=True) is Exit.OK
+    assert capfd.readouterr().out == "".join(document([WHOLE]))
+    with pytest.raises(UsageError, match="--json"):
+        export(full, [], "html", "", json=True)
 
 
 def test_what_cannot_be_written_leaves_nothing(
@@ -129,7 +154,7 @@ def test_what_cannot_be_exported_is_said(full: str, tmp_path: Path) -> None:
         export(full, [], "pdf", "")
     with pytest.raises(UsageError, match="no conversation is called"):
         export(full, ["nothing like it"], "md", "")
-    with pytest.raises(StoreTrouble):
+    with pytest.raises(UsageError, match="no conversations yet"):
         export(str(tmp_path / "none.db"), [], "md", "")
     assert not (tmp_path / "none.db").exists()
     empty = str(tmp_path / "empty.db")
@@ -221,7 +246,7 @@ def test_what_cannot_be_read_is_one_line(
         import_(store, str(path), form)
     assert said in caught.value.what
     assert "\n" not in caught.value.what
-    assert not os.path.exists(store) or held(store) == {}
+    assert not os.path.exists(os.path.dirname(store))
 
 
 def test_files_that_are_none(store: str, tmp_path: Path) -> None:
@@ -247,3 +272,64 @@ def test_a_file_with_nothing_in_it(
     path.write_text("".join(document([])))
     assert import_(store, str(path), "") is Exit.OK
     assert capfd.readouterr().out == "There is no conversation in it.\n"
+    assert not os.path.exists(store)
+
+
+def test_what_was_brought_in_as_json(
+    full: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    new = replace(WHOLE, conversation=replace(WHOLE.conversation, id="zzzzzzzzzzzz", title="New"))
+    changed = replace(OTHER, conversation=replace(OTHER.conversation, title="Changed"))
+    path = tmp_path / "a.json"
+    path.write_text("".join(document([WHOLE, new, changed])))
+    assert import_(full, str(path), "", json=True) is Exit.OK
+    shown = capfd.readouterr()
+    told = json.loads(shown.out)
+    assert (told["imported"], told["unchanged"], shown.err) == (2, 1, "")
+    rows = told["conversations"]
+    assert [row["title"] for row in rows] == [WHOLE.conversation.title, "New", "Changed"]
+    assert [row["new"] for row in rows] == [False, True, True]
+    assert [row["renamed"] for row in rows] == [False, False, True]
+    assert {row["id"] for row in rows} <= set(held(full))
+
+
+def test_a_file_with_nothing_in_it_as_json(
+    store: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("".join(document([])))
+    assert import_(store, str(path), "", json=True) is Exit.OK
+    told = json.loads(capfd.readouterr().out)
+    assert told == {"imported": 0, "unchanged": 0, "conversations": []}
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (None, "nothing on stdin"),
+        (b"SQLite format 3\x00", "a database cannot be read from stdin"),
+        (b"# Hello", "stdin holds no conversations"),
+    ],
+)
+def test_what_stdin_cannot_bring(
+    store: str, monkeypatch: pytest.MonkeyPatch, data: bytes | None, said: str
+) -> None:
+    monkeypatch.setattr(env, "piped_bytes", lambda _: data)
+    with pytest.raises(UsageError, match=said):
+        import_(store, "-", "")
+    assert not os.path.exists(store)
+
+
+def test_a_long_title_is_cut_and_known_when_it_comes_again(
+    store: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.json"
+    whole = replace(WHOLE, conversation=replace(WHOLE.conversation, title="x " * 50_000))
+    path.write_text("".join(document([whole])))
+    for said in ("imported", "there already, unchanged"):
+        assert import_(store, str(path), "") is Exit.OK
+        assert capfd.readouterr().out == f"1 conversation {said}\n"
+    with contextlib.closing(Database(store)) as db:
+        [title] = [row["title"] for row in db.rows("SELECT title FROM conversations")]
+    assert len(title) <= 200
+    assert title.endswith("x…")

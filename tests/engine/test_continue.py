@@ -15,6 +15,7 @@ import pytest
 from holychat.core.chat import Delta, Done, Event, Finish, Notice, Usage
 from holychat.core.failure import UsageError
 from holychat.core.provider import Provider, Secret
+from holychat.core.route import Rules
 from holychat.core.seam import instruction
 from holychat.engine.conversation import Chat
 from holychat.net.client import Client
@@ -38,7 +39,8 @@ async def talking(
         client, recorder = Client(), Recorder(str(store) if store else None)
         try:
             row = Provider("box", server.base_url, "m", Secret("sk-0123456789abcdef"), dialect)
-            yield Chat(client, row, "m", "Be kind.", recorder=recorder), server
+            rules = Rules("stop", attempts=1)  # what comes of one attempt
+            yield Chat(client, row, "m", "Be kind.", recorder=recorder, rules=rules), server
         finally:
             await client.aclose()
             await asyncio.to_thread(recorder.close)
@@ -90,7 +92,7 @@ PREFIXED = [*ASKED, {**BEGINNING, "prefix": True}]
         ("plain", "/v1", IN_WORDS, {}),
         ("openai", "/v1", IN_WORDS, {}),
         ("gemini", "/v1", IN_WORDS, {}),
-        ("openrouter", "/v1", IN_WORDS, {}),
+        ("openrouter", "/v1", [*ASKED, BEGINNING], {}),
         ("mistral", "/v1", PREFIXED, {}),
         ("deepseek", "/beta", PREFIXED, {}),
         (

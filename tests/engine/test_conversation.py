@@ -14,17 +14,18 @@ from holychat.core.chat import (
     Delta,
     Done,
     Event,
+    Failed,
     Finish,
     Message,
     Request,
     Timings,
+    Tried,
     Turn,
     Usage,
 )
-from holychat.core.failure import Failure, Kind
+from holychat.core.failure import Failure, Kind, keyless
 from holychat.core.provider import Provider, Secret
 from holychat.engine.conversation import Chat, Fold
-from holychat.engine.failover import keyless
 from holychat.net.client import Client
 from tests import provider as loopback
 from tests.provider import DONE, Cut, Gate, answer, chunk, error, on_loop, usage
@@ -256,15 +257,65 @@ async def test_params_of_a_later_turn_do_not_change_an_earlier_request() -> None
 
 
 def test_a_fold_is_a_turn_at_any_moment() -> None:
-    now = iter(range(9))
-    fold = Fold("box", "m", Request("m", (Message("user", "q"),)), lambda: float(next(now)))
-    fold.add(Attempt("other", "n"))  # at 1: the clock of this attempt begins
-    assert fold.turn() == Turn("", "", Finish.STOP, "other", "n", timings=Timings(total=1))
-    fold.add(Delta("Hi", finish=Finish.LENGTH, usage=Usage(1, 1)))  # headers at 3, text at 4
-    assert fold.turn(Finish.INTERRUPTED) == Turn(
-        "Hi", "", Finish.INTERRUPTED, "other", "n", Usage(1, 1), Timings(2, 3, 4)
+    now = [0.0]
+    fold = Fold("box", "m", Request("m", (Message("user", "q"),)), lambda: now[0])
+    now[0] = 1.0  # nothing of the time before an attempt is its own
+    fold.add(Attempt("other", "n"))
+    tried = Tried("other", "n", Finish.STOP, started=1.0)
+    assert fold.turn() == Turn(
+        "", "", Finish.STOP, "other", "n", timings=Timings(total=1), attempts=(tried,)
     )
+    now[0] = 3.0
+    fold.add(Delta())
+    now[0] = 4.0
+    fold.add(Delta("Hi", finish=Finish.LENGTH, usage=Usage(1, 1)))
+    now[0] = 6.0
+    turn = fold.turn(Finish.INTERRUPTED)
+    assert (turn.text, turn.finish, turn.usage) == ("Hi", Finish.INTERRUPTED, Usage(1, 1))
+    assert turn.timings == Timings(2, 4, 6)  # who waits, waits from the beginning on
+    assert turn.attempts[0].timings == Timings(2, 3, 5)
     assert fold.turn().finish is Finish.LENGTH
+
+
+def test_a_fold_of_more_than_one_attempt() -> None:
+    fold = Fold("box", "m", Request("m", (Message("user", "q"),)), lambda: 0.0)
+    refused, broken = Failure(Kind.RATE, "no", status=429), Failure(Kind.RESET, "broke")
+    fold.add(Attempt("box", "m"))
+    fold.add(Failed("box", refused, "box", 1.0))
+    fold.add(Attempt("box", "m"))
+    fold.add(Delta("half ", usage=Usage(10, 2)))
+    fold.add(Failed("box", broken, "other"))
+    fold.add(Attempt("other", "n", "half "))
+    fold.add(Delta("a whole", finish=Finish.STOP, usage=Usage(15, 3)))
+    turn = fold.turn()
+    assert (turn.text, turn.provider, turn.usage) == ("half a whole", "other", Usage(25, 5))
+    assert [(one.provider, one.finish, one.failure) for one in turn.attempts] == [
+        ("box", Finish.FAILED, refused),
+        ("box", Finish.CUT, broken),
+        ("other", Finish.STOP, None),
+    ]
+    assert turn.seams == (5,)
+
+
+def test_an_answer_that_begins_anew_forgets_what_came() -> None:
+    fold = Fold("box", "m", Request("m", (Message("user", "q"),)), lambda: 0.0)
+    fold.add(Attempt("box", "m"))
+    fold.add(Delta("half", "thought"))
+    fold.add(Failed("box", Failure(Kind.RESET, "broke"), "box"))
+    assert fold.drops(Attempt("box", "m"))
+    fold.add(Attempt("box", "m"))
+    fold.add(Delta("whole"))
+    assert (fold.turn().text, fold.turn().reasoning, fold.turn().seams) == ("whole", "", ())
+
+
+def test_one_that_could_not_even_be_asked_is_an_attempt_too() -> None:
+    fold = Fold("box", "m", Request("m", ()), lambda: 0.0)
+    fold.add(Attempt("box", "m"))
+    fold.add(Failed("box", Failure(Kind.RESET, "broke"), "other"))
+    fold.add(Failed("other", Failure(Kind.AUTH, "no key")))
+    turn = fold.turn(failure=Failure(Kind.SERVER, "every provider failed"))
+    assert [one.provider for one in turn.attempts] == ["box", "other"]
+    assert turn.finish is Finish.FAILED
 
 
 def test_the_names_of_a_model_that_are_no_other_model() -> None:

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from holychat.core.chat import Attempt, Delta, Done, Finish, Notice, Timings, Turn, Usage
+from holychat.core.chat import (
+    Attempt,
+    Delta,
+    Done,
+    Failed,
+    Finish,
+    Notice,
+    Queued,
+    Timings,
+    Tried,
+    Turn,
+    Usage,
+)
 from holychat.core.failure import Failure, Kind
 from holychat.screen import Look, writer
 
@@ -14,7 +26,21 @@ if TYPE_CHECKING:
     from holychat.core.chat import Event
 
 FAILURE = Failure(Kind.RATE, "slow down", "Wait.", status=429, code="rate", retry_after=2.0)
-TURN = Turn("Hi", "hm", Finish.STOP, "box", "m", Usage(1, 2, 0, 1), Timings(0.12345678, None, 1.0))
+TIMINGS = Timings(0.12345678, None, 1.0)
+TRIED = (
+    Tried("other", "n", Finish.FAILED, failure=FAILURE, role="hedge"),
+    Tried("box", "m", Finish.STOP, 2, 0.5, Usage(1, 2, 0, 1), TIMINGS),
+)
+TURN = Turn("Hi", "hm", Finish.STOP, "box", "m", Usage(1, 2, 0, 1), TIMINGS, attempts=TRIED)
+NO_TIMES = {"headers": None, "first": None, "total": 0.0}
+ERROR = {
+    "kind": "rate-limit",
+    "message": "slow down",
+    "hint": "Wait.",
+    "status": 429,
+    "code": "rate",
+    "retry_after": 2.0,
+}
 OBJECT: dict[str, Any] = {
     "text": "Hi",
     "reasoning": "hm",
@@ -27,14 +53,34 @@ OBJECT: dict[str, Any] = {
     "usage": {"prompt": 1, "completion": 2, "cached": 0, "reasoning": 1, "estimated": False},
     "timings": {"headers": 0.1235, "first": None, "total": 1.0},
     "error": None,
-}
-ERROR = {
-    "kind": "rate-limit",
-    "message": "slow down",
-    "hint": "Wait.",
-    "status": 429,
-    "code": "rate",
-    "retry_after": 2.0,
+    "seams": [2],
+    "attempts": [
+        {
+            "provider": "other",
+            "model": "n",
+            "finish": "failed",
+            "at": 0,
+            "usage": None,
+            "timings": NO_TIMES,
+            "error": ERROR,
+            "role": "hedge",
+        },
+        {
+            "provider": "box",
+            "model": "m",
+            "finish": "stop",
+            "at": 2,
+            "usage": {
+                "prompt": 1,
+                "completion": 2,
+                "cached": 0,
+                "reasoning": 1,
+                "estimated": False,
+            },
+            "timings": {"headers": 0.1235, "first": None, "total": 1.0},
+            "error": None,
+        },
+    ],
 }
 Caught = pytest.CaptureFixture[str]
 
@@ -68,6 +114,9 @@ def test_an_event_a_line(capfd: Caught) -> None:
         Delta(),
         Delta(reasoning="hm"),
         Delta("Hi"),
+        Failed("box", FAILURE, "other", 1.23456),
+        Queued("other", 2, 1.5),
+        Attempt("other", "n", "Hi"),
         Notice("via b"),
         Delta(finish=Finish.STOP, usage=Usage(1, 2)),
         Done(TURN),
@@ -76,6 +125,9 @@ def test_an_event_a_line(capfd: Caught) -> None:
         {"type": "attempt", "provider": "box", "model": "m"},
         {"type": "delta", "reasoning": "hm"},
         {"type": "delta", "text": "Hi"},
+        {"type": "failed", "provider": "box", "error": ERROR, "then": "other", "wait": 1.235},
+        {"type": "queued", "provider": "other", "position": 2, "seconds": 1.5},
+        {"type": "attempt", "provider": "other", "model": "n", "at": 2},
         {"type": "notice", "text": "via b"},
         {
             "type": "delta",

@@ -151,6 +151,6 @@ def test_a_long_conversation_is_loaded_and_deleted_whole(db: Database) -> None:
     conversations.delete(db, [long.id, "nothing"])
     assert time.monotonic() - began < 10
     assert [each.id for each in conversations.listing(db)] == [short.id]
-    for table, rows in (("messages", 2), ("turns", 1), ("attempts", 1)):
+    for table, rows in (("messages", 2), ("turns", 1), ("attempts", 0)):
         assert db.rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] == rows
     assert db.check() == []

@@ -61,6 +61,38 @@ def test_what_it_makes_is_private(tmp_path: Path) -> None:
     assert mode(path.parent) == 0o700
 
 
+def test_what_others_can_read_is_made_private(tmp_path: Path) -> None:
+    path = made(tmp_path / "s.db", 1)
+    tmp_path.chmod(0o755)
+    path.chmod(0o644)
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("SELECT * FROM messages").fetchall()
+        assert mode(Path(f"{path}-wal")) == 0o644
+        with closing(Database(str(path))):
+            assert [mode(Path(f"{path}{end}")) for end in ("", "-wal", "-shm")] == [0o600] * 3
+            assert mode(tmp_path) == 0o755  # the user's own
+        with closing(Database(str(path), ours=True)):
+            assert mode(tmp_path) == 0o700
+
+
+def test_an_empty_file_becomes_a_private_store(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    path.touch(0o644)
+    made(path, 1)
+    assert mode(path) == 0o600
+
+
+def test_what_belongs_to_another_user_is_left_as_it_is(tmp_path: Path) -> None:
+    path = made(tmp_path / "s.db", 1)
+    path.chmod(0o644)
+    try:
+        os.chown(path, 65534, -1)
+    except PermissionError:
+        pytest.skip("only root gives files away")
+    assert count(path) == 1
+    assert mode(path) == 0o644
+
+
 def test_its_shape_and_its_pragmas(tmp_path: Path) -> None:
     with closing(Database(str(tmp_path / "s.db"))) as db:
         pragma = {
@@ -237,20 +269,30 @@ def flipped(path: Path) -> None:
     path.write_bytes(data)
 
 
+def spoiled_index(path: Path) -> None:
+    """A search index that nothing can be added to."""
+    with closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute("UPDATE words_data SET block = x'ffffffff' WHERE id = 10")
+        raw.execute("UPDATE pieces_data SET block = x'ff00' WHERE id > 10")
+
+
 def torn_schema(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[100:4096] = bytes(255 for _ in range(3996))
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("spoil", [garbage, tiny, truncated, torn_schema])
+@pytest.mark.parametrize(
+    ("spoil", "ours"),
+    [(garbage, True), (tiny, True), (truncated, False), (torn_schema, False)],
+)
 def test_a_damaged_file_is_put_aside_with_its_date(
-    tmp_path: Path, spoil: Callable[[Path], None]
+    tmp_path: Path, spoil: Callable[[Path], None], ours: bool
 ) -> None:
     path = made(tmp_path / "s.db")
     spoil(path)
     before = path.read_bytes()
-    with closing(Database(str(path))) as db:
+    with closing(Database(str(path), ours=ours)) as db:
         assert f"s.db.damaged-{time.strftime('%Y')}" in db.put_aside
         assert Path(db.put_aside).read_bytes() == before
         assert db.check() == []
@@ -263,11 +305,42 @@ def test_nothing_that_was_put_aside_is_overwritten(tmp_path: Path) -> None:
     path, names = tmp_path / "s.db", []
     for number in range(3):
         path.write_bytes(b"garbage %d" % number * 400)
-        with closing(Database(str(path))) as db:
+        with closing(Database(str(path), ours=True)) as db:
             names.append(db.put_aside)
         for end in ("", "-wal", "-shm"):
             Path(f"{path}{end}").unlink(missing_ok=True)
     assert [Path(name).read_bytes()[:9] for name in names] == [b"garbage %d" % n for n in range(3)]
+
+
+def foreign(path: Path) -> None:
+    """Another program's database, damaged."""
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("CREATE TABLE things (x)")
+    torn_schema(path)
+
+
+@pytest.mark.parametrize("make", [garbage, tiny, foreign])
+def test_a_file_that_was_never_ours_is_left_where_it_is(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "notes.txt"
+    make(path)
+    path.chmod(0o644)
+    before = path.read_bytes()
+    with pytest.raises(StoreTrouble, match="no database|damaged"):
+        Database(str(path))
+    assert path.read_bytes() == before
+    assert mode(path) == 0o644
+    assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_file_that_is_written_over_by_another_program_is_left(tmp_path: Path) -> None:
+    path = made(tmp_path / "s.db")
+    with closing(Database(str(path))) as db:
+        garbage(path)
+        with pytest.raises(StoreTrouble), db.write():
+            db.run("DELETE FROM messages")
+        assert not db.damaged
 
 
 def test_a_reader_puts_nothing_aside(tmp_path: Path) -> None:
@@ -281,7 +354,7 @@ def test_a_reader_puts_nothing_aside(tmp_path: Path) -> None:
 def test_many_that_meet_one_damaged_file_put_only_that_aside(tmp_path: Path) -> None:
     for number in range(3):
         path = tmp_path / f"{number}.db"
-        garbage(path)
+        torn_schema(made(path))
         assert race(path, processes=8) == []
         assert count(path, "writers") == 8
         assert len(list(tmp_path.glob(f"{number}.db.damaged*"))) == 1
@@ -321,6 +394,19 @@ def test_an_index_that_lost_its_messages_is_found_and_made_anew(tmp_path: Path) 
         assert not db.damaged  # the messages are as they were
         db.reindex()
         assert db.check() == []
+
+
+def test_a_damaged_index_is_mended(tmp_path: Path) -> None:
+    path = made(tmp_path / "s.db")
+    spoiled_index(path)
+    with closing(Database(str(path))) as db:
+        with pytest.raises(StoreTrouble, match="search index"), db.write():
+            db.run("DELETE FROM messages WHERE id = 7")
+        done, wrong = db.mend()
+        assert done == ["the search index was damaged and is made anew"]
+        assert wrong == []
+        assert db.mend() == ([], [])
+        assert len(db.rows("SELECT rowid FROM words WHERE words MATCH 'message'")) == 60
 
 
 def test_a_file_that_is_gone_is_not_written_any_more(tmp_path: Path) -> None:
@@ -370,7 +456,7 @@ def test_a_copy_is_made_while_others_write(tmp_path: Path) -> None:
 
 
 UNPRIVILEGED = """
-import os, sys
+import os, sys, tempfile
 from holychat.core.failure import StoreTrouble
 from holychat.store.db import Database
 if os.geteuid() == 0:
@@ -414,6 +500,55 @@ def test_a_file_that_may_only_be_read(open_folder: Path) -> None:
     open_folder.chmod(0o777)
     assert unprivileged(path) == ["1", "it cannot be written"]
     assert count(path) == 1
+
+
+def left_by_a_kill(path: Path) -> None:
+    """With its last words in the log, as after a kill -9."""
+    ends = ("", "-wal", "-shm")
+    with closing(Database(str(path))) as db:
+        with db.write():
+            db.run(
+                "INSERT INTO messages (conversation, role, text, created)"
+                " VALUES ('c0', 'user', 'last words', 1)"
+            )
+        for end in ends:
+            shutil.copy(f"{path}{end}", f"{path}{end}.copy")
+    for end in ends:
+        os.replace(f"{path}{end}.copy", f"{path}{end}")
+
+
+@pytest.mark.parametrize("left", ["nothing", "log", "log and memory"])
+def test_a_store_in_a_folder_that_may_only_be_read(open_folder: Path, left: str) -> None:
+    path = made(open_folder / "a % of #?.db", 1)
+    if left != "nothing":
+        left_by_a_kill(path)
+    if left == "log":
+        os.unlink(f"{path}-shm")
+    for each in open_folder.iterdir():
+        each.chmod(0o444)
+    before = sorted(each.name for each in open_folder.iterdir())
+    open_folder.chmod(0o555)
+    messages = "1" if left == "nothing" else "2"
+    assert unprivileged(path) == [messages, "it cannot be written"]
+    assert sorted(each.name for each in open_folder.iterdir()) == before
+
+
+def test_an_older_store_in_a_folder_that_may_only_be_read(open_folder: Path) -> None:
+    path = open_folder / "s.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        for statement in MIGRATIONS[0]:
+            raw.execute(statement)
+        raw.execute(f"PRAGMA application_id = {db_module.APPLICATION}")
+        raw.execute("PRAGMA user_version = 1")
+        raw.execute("INSERT INTO conversations (id, created, updated) VALUES ('a', 1, 1)")
+        raw.execute(
+            "INSERT INTO messages (conversation, role, text, created) VALUES ('a', 'user', 'q', 1)"
+        )
+    path.chmod(0o444)
+    open_folder.chmod(0o555)
+    before = path.read_bytes()
+    assert unprivileged(path) == ["1", "it cannot be written"]
+    assert path.read_bytes() == before
 
 
 def test_a_folder_that_may_only_be_read(open_folder: Path) -> None:

@@ -17,11 +17,21 @@ import pytest
 from holychat.core.chat import Finish, Turn, Usage
 from holychat.core.failure import StoreTrouble
 from holychat.store import conversations
+from holychat.store import db as db_module
+from holychat.store import recorder as recorder_module
 from holychat.store.db import Database
-from holychat.store.recorder import EVERY, Recorder
+from holychat.store.recorder import AGAIN, EVERY, Recorder
 from tests.process import Ended, Place
 from tests.provider import Provider, Wait, answer, chunk, run
-from tests.store.test_db import count, flipped, garbage, made, torn_schema, truncated
+from tests.store.test_db import (
+    count,
+    flipped,
+    garbage,
+    made,
+    spoiled_index,
+    torn_schema,
+    truncated,
+)
 
 ANSWER = "the answer is here"
 
@@ -58,6 +68,17 @@ def wait_for(condition: Callable[[], object], seconds: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def newer(path: Path) -> None:
+    made(path, 1)
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("PRAGMA user_version = 999")
+
+
+def another(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("CREATE TABLE things (x)")
 
 
 def test_one_conversation(tmp_path: Path) -> None:
@@ -153,7 +174,7 @@ def test_text_that_cannot_be_encoded_and_numbers_without_end(tmp_path: Path) -> 
 
 def test_the_thread_outlives_what_nobody_thought_of(tmp_path: Path) -> None:
     with recording(tmp_path / "s.db") as recorder:
-        recorder._do(lambda _: 1 / 0).result(5)  # type: ignore[arg-type, func-returns-value]
+        recorder._keep(lambda _: 1 / 0).result(5)  # type: ignore[arg-type, func-returns-value]
         begin(recorder)
         end(recorder)
     assert [warning for warning in recorder.warnings if "not being kept" in warning]
@@ -162,7 +183,7 @@ def test_the_thread_outlives_what_nobody_thought_of(tmp_path: Path) -> None:
 # --- Trouble --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spoil", [garbage, truncated, torn_schema])
+@pytest.mark.parametrize("spoil", [truncated, torn_schema])
 def test_a_damaged_file_is_replaced(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     path = made(tmp_path / "s.db")
     spoil(path)
@@ -242,6 +263,274 @@ def test_a_full_disk_in_the_middle(tmp_path: Path) -> None:
         assert db.rows("SELECT text FROM messages")[0]["text"] == "q"
 
 
+# --- Trouble that passes --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock is trouble at once."""
+    monkeypatch.setattr(db_module, "PATIENCE", 0.05)
+    monkeypatch.setattr(recorder_module, "RETRY", 0.02)
+
+
+def conversation(recorder: Recorder, *prompts: str, first: int = 0) -> None:
+    """Whole exchanges; the answers tell the prompts."""
+    for number, prompt in enumerate(prompts, first):
+        begin(recorder, prompt, number)
+        recorder.add(f"to {prompt}", "")
+        end(recorder, f"to {prompt}")
+
+
+def kept(path: Path) -> list[list[str]]:
+    """The branches of all conversations, the oldest first."""
+    with closing(Database(str(path))) as db:
+        found = reversed(conversations.listing(db))
+        return [[each.text for each in conversations.branch(db, one)] for one in found]
+
+
+def not_kept(recorder: Recorder) -> list[str]:
+    return [warning for warning in recorder.warnings if "not being kept" in warning]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_was_said_while_the_store_was_locked_is_written_when_it_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with recording(path) as recorder:
+        conversation(recorder, "q1")
+        with closing(Database(str(path))) as other, other.write():
+            conversation(recorder, "q2", "q3", first=1)
+            assert not recorder.keeping
+            assert len(not_kept(recorder)) == 1
+            assert "another program holds it locked" in recorder.warnings.popleft()
+        begin(recorder, "q4", 3)
+        assert recorder.keeping
+        assert list(recorder.warnings) == [AGAIN]
+        end(recorder, "to q4")
+        assert recorder.unkept == []
+    assert said(path) == ["q1", "to q1", "q2", "to q2", "q3", "to q3", "q4", "to q4"]
+    with closing(sqlite3.connect(path)) as raw:
+        assert raw.execute("SELECT finish, writer FROM turns").fetchall() == [("stop", None)] * 4
+        times = [row[0] for row in raw.execute("SELECT created FROM messages ORDER BY id")]
+        assert times == sorted(times)
+        assert raw.execute("SELECT count(*) FROM journal").fetchone() == (0,)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_each_conversation_is_written_back_as_itself(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with recording(path) as recorder:
+        begin(recorder, "a", 0)
+        with closing(Database(str(path))) as other, other.write():
+            end(recorder, "to a")
+            recorder.new()
+            conversation(recorder, "b", "c")
+            recorder.rewind(1)
+            conversation(recorder, "d", first=1)
+            recorder.new()
+        conversation(recorder, "e")
+        assert recorder.keeping
+    assert kept(path) == [["a", "to a"], ["b", "to b", "d", "to d"], ["e", "to e"]]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_answer_that_was_gone_on_with_meanwhile_is_one_message(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with recording(path) as recorder:
+        begin(recorder)
+        with closing(Database(str(path))) as other, other.write():
+            recorder.end(Turn("half", "", Finish.INTERRUPTED, "p", "m")).result(20)
+            about = {"provider": "p", "model": "m", "system": "", "params": {}}
+            recorder.begin("q", 0, joined=True, **about).result(20)  # type: ignore[arg-type]
+            end(recorder, "half and whole")
+        assert recorder.caught_up().result(20)
+    assert said(path) == ["q", "half and whole"]
+    assert count(path) == 2
+
+
+@pytest.mark.usefixtures("impatient")
+def test_it_is_tried_again_when_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    made(path, 0)
+    with recording(path) as recorder:
+        with closing(Database(str(path))) as other, other.write():
+            conversation(recorder, "q")
+            assert not recorder.keeping
+        recorder.close()
+        assert recorder.unkept == []
+        assert not recorder.warnings  # nobody has heard of the trouble, and it is over
+    assert said(path) == ["q", "to q"]
+    assert count(path, "writers") == 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_it_says_what_is_not_kept_in_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with recording(path) as recorder:
+        conversation(recorder, "q1")
+        begin(recorder, "q2", 1)
+        with closing(Database(str(path))) as other, other.write():
+            end(recorder, "to q2")
+            conversation(recorder, "q3", first=2)
+            recorder.close()
+        assert recorder.unkept == ["q2", "q3"]
+        assert len(recorder.warnings) == 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_it_is_tried_again_while_nothing_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "ALIVE", 0.1)
+    path = tmp_path / "s.db"
+    with recording(path) as recorder:
+        begin(recorder)
+        with closing(Database(str(path))) as other, other.write():
+            end(recorder, "a")
+            recorder.draft("half a tho").result(20)
+            recorder.warnings.clear()
+        wait_for(lambda: recorder.keeping)
+        assert said(path) == ["q", "a"]
+        assert list(recorder.warnings) == [AGAIN]
+        with closing(sqlite3.connect(path)) as raw:
+            assert raw.execute("SELECT draft FROM writers").fetchall() == [("half a tho",)]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_came_of_an_answer_meanwhile_is_in_the_journal_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "ALIVE", 0.1)
+    path = tmp_path / "s.db"
+    with recording(path) as recorder:
+        begin(recorder)
+        with closing(Database(str(path))) as other, other.write():
+            recorder.add("early ", "")
+            wait_for(lambda: not recorder.keeping)
+            recorder.add("and " * 2000, "")
+        recorder.add("late", "")
+        wait_for(lambda: "".join(journalled(path)) == f"early {'and ' * 2000}late")
+
+
+def test_a_full_disk_that_has_room_again(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with recording(path) as recorder:
+        begin(recorder)
+        recorder.ask(lambda db: db.rows("PRAGMA max_page_count = 1")).result(5)
+        end(recorder, "x" * 100_000)
+        assert "the disk is full" in recorder.warnings.popleft()
+        conversation(recorder, "q2", first=1)
+        assert not recorder.warnings
+        recorder.ask(lambda db: db.rows("PRAGMA max_page_count = 1000000")).result(5)
+        conversation(recorder, "q3", first=2)
+        assert list(recorder.warnings) == [AGAIN]
+    assert said(path) == ["q", "x" * 100_000, "q2", "to q2", "q3", "to q3"]
+
+
+def test_a_folder_that_comes_later(tmp_path: Path) -> None:
+    path = tmp_path / "place" / "s.db"
+    path.parent.write_text("")
+    with recording(path) as recorder:
+        conversation(recorder, "q1")
+        assert len(not_kept(recorder)) == 1
+        recorder.warnings.clear()
+        path.parent.unlink()
+        conversation(recorder, "q2", first=1)
+        assert list(recorder.warnings) == [AGAIN]
+    assert said(path) == ["q1", "to q1", "q2", "to q2"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_trouble_is_said_beside_each_conversation_once(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with recording(path) as recorder:
+        begin(recorder, "about rivers")
+        with closing(Database(str(path))) as other, other.write():
+            ended = recorder.end(Turn("a", "", Finish.STOP, "p", "m"))
+            recorder.new()  # before the lock is found to be none that passes
+            ended.result(20)
+            assert "with “about rivers” is not being kept: " in recorder.warnings[0]
+            conversation(recorder, "b", "c")
+            (_, mine) = not_kept(recorder)
+            assert mine.startswith("this conversation is not being kept: ")
+
+
+@pytest.mark.parametrize("make", [newer, another, garbage])
+def test_a_file_that_is_not_to_be_touched_is_not_looked_at_again(
+    tmp_path: Path, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.db"
+    make(path)
+    with recording(path) as recorder:
+        conversation(recorder, "q1")
+        monkeypatch.setattr(db_module, "Database", None)  # nobody opens it any more
+        conversation(recorder, "q2", first=1)
+        assert not recorder.keeping
+        recorder.close()
+        assert len(recorder.warnings) == 1
+        assert recorder.unkept == ["q1", "q2"]
+
+
+def test_a_conversation_that_is_deleted_meanwhile_does_not_end_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with recording(path) as recorder:
+        conversation(recorder, "q1")
+        with closing(Database(str(path))) as other:
+            conversations.delete(other, [recorder.conversation])
+        conversation(recorder, "q2", first=1)
+        assert "was deleted meanwhile" in recorder.warnings[0]
+        assert not recorder.keeping
+        recorder.new()
+        conversation(recorder, "q3")
+        assert recorder.keeping
+        recorder.close()
+        assert len(recorder.warnings) == 1
+        assert recorder.unkept == ["q2"]
+    assert kept(path) == [["q3", "to q3"]]
+
+
+def test_a_damaged_search_index_is_made_anew_and_nothing_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with recording(path) as recorder:
+        conversation(recorder, "q1")
+    spoiled_index(path)
+    with recording(path) as recorder:
+        conversation(recorder, "q2")
+        assert recorder.keeping
+        assert list(recorder.warnings) == [
+            "the search index of the store was damaged: it is made anew"
+        ]
+    assert said(path) == ["q2", "to q2"]
+    with closing(Database(str(path))) as db:
+        assert db.check() == []
+
+
+def test_who_does_not_wait_any_longer_harms_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with recording(path) as recorder:
+        go = threading.Event()
+        recorder.ask(lambda _: go.wait(20))
+        asked, opened = recorder.ask(conversations.listing), recorder.bury()
+        begun = recorder.begin("q", 0, provider="p", model="m", system="", params={})
+        assert all(each.cancel() for each in (asked, opened, begun))
+        go.set()
+        end(recorder)
+        assert recorder.keeping
+    assert said(path) == ["q", "a"]
+
+
+def test_the_bell_rings_when_there_is_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    path.mkdir()
+    with recording(path) as recorder:
+        bell = recorder.warned()
+        assert not bell.done()
+        begin(recorder)
+        bell.result(5)
+        recorder.warned().result(5)  # until it is taken out
+        recorder.warnings.clear()
+        assert not recorder.warned().done()
+
+
 # --- The same, through the program ----------------------------------------------------------------
 
 
@@ -273,7 +562,7 @@ def test_ask_keeps_it(tmp_path: Path) -> None:
     assert count(tmp_path / "s.db", "writers") == 0
 
 
-@pytest.mark.parametrize("spoil", [garbage, truncated, torn_schema, flipped])
+@pytest.mark.parametrize("spoil", [truncated, torn_schema, flipped])
 def test_ask_with_a_damaged_store(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     path = made(tmp_path / "s.db")
     spoil(path)
@@ -281,22 +570,12 @@ def test_ask_with_a_damaged_store(tmp_path: Path, spoil: Callable[[Path], None])
     assert said(path) == ["hi", ANSWER]
 
 
-def newer(path: Path) -> None:
-    made(path, 1)
-    with closing(sqlite3.connect(path)) as raw:
-        raw.execute("PRAGMA user_version = 999")
-
-
-def another(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as raw:
-        raw.execute("CREATE TABLE things (x)")
-
-
 @pytest.mark.parametrize(
     ("make", "wanted"),
     [
         (newer, "written by a newer holychat"),
         (another, "another program"),
+        (garbage, "it is no database"),
         (Path.mkdir, "not being kept"),
     ],
 )

@@ -215,6 +215,37 @@ def test_the_logs_of_a_newer_llm_go_on_where_the_older_ones_end(tmp_path: Path) 
     assert time.conversation.head == 2
 
 
+def test_responses_of_no_conversation_are_conversations(tmp_path: Path, db: Database) -> None:
+    logs = llm_logs.old(tmp_path / "logs.db")
+    for key, conversation in (("a", None), ("b", None), ("c", ""), ("d", "gone"), ("e", "gone")):
+        logs.insert(
+            "responses", id=f"r-{key}", model="gpt-4o", prompt=f"Prompt {key}?", response=f"{key}!",
+            datetime_utc=f"2024-07-0{ord(key) - 96}", conversation_id=conversation,
+        )  # fmt: skip
+    found = by_title(logs.path)
+    for key in "abc":
+        whole = found[f"Prompt {key}?"]
+        assert texts(whole) == [(None, "user", f"Prompt {key}?"), (1, "assistant", f"{key}!")]
+        assert whole.conversation.model == "gpt-4o"
+    # Those of one conversation that is gone are still one talk.
+    assert [text for _, _, text in texts(found["Prompt d?"])] == [
+        "Prompt d?", "d!", "Prompt e?", "e!",
+    ]  # fmt: skip
+    assert len(found) == 2 + 4
+    for whole in found.values():
+        assert restore(db, whole).new
+    for whole in by_title(logs.path).values():
+        assert not restore(db, whole).new
+
+
+def test_turns_of_a_thread_that_is_gone_are_a_conversation(tmp_path: Path) -> None:
+    logs = llm_logs.new(tmp_path / "logs.db")
+    with logs.open() as connection:
+        connection.execute("DELETE FROM threads WHERE id = '02new'")
+    lost = [whole for whole in llm(str(logs.path)) if whole.conversation.id == "llm:02new"]
+    assert [text for _, _, text in texts(lost[0])][:2] == ["Time?", "Noon."]
+
+
 def test_other_databases_and_broken_ones(tmp_path: Path) -> None:
     path = tmp_path / "some.db"
     with contextlib.closing(sqlite3.connect(path)) as connection:

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from holychat.core.chat import Finish, Timings, Turn, Usage
+from holychat.core.chat import Finish, Timings, Tried, Turn, Usage
 from holychat.core.failure import Failure, Kind, StoreTrouble
 from holychat.store import conversations, turns
 from holychat.store.db import Database
@@ -31,7 +32,9 @@ def writer(db: Database) -> str:
 
 
 def turn(text: str, **more: Any) -> Turn:
-    return Turn(text, more.pop("reasoning", ""), more.pop("finish", Finish.STOP), "p", "m", **more)
+    made = Turn(text, more.pop("reasoning", ""), more.pop("finish", Finish.STOP), "p", "m", **more)
+    tried = Tried("p", "m", made.finish, 0, 0.0, made.usage, made.timings, made.failure)
+    return replace(made, attempts=(tried,))
 
 
 def said(db: Database, conversation: str) -> list[str]:
@@ -74,7 +77,7 @@ def test_a_turn_from_its_prompt_to_its_end(db: Database, writer: str) -> None:
     assert (conversation.title, conversation.messages) == ("What is it?", 2)
     assert (conversation.provider, conversation.model) == ("p", "m")
     assert (conversation.system, conversation.params) == ("s", {"top_p": 1})
-    assert conversations.branch(db, conversation)[-1].turn == whole
+    assert conversations.branch(db, conversation)[-1].turn == replace(whole, attempts=())
     assert db.rows("SELECT * FROM journal") == []
     assert db.rows("SELECT count(*) AS n FROM attempts")[0]["n"] == 1
 

@@ -2,11 +2,12 @@
 
 Owns these two listings. Must not change anything: `change` does.
 
-show    one conversation, drawn
-change  renamed, forked, deleted, pruned, backed up
-shelf   the store, opened
-lines   what a line of a listing looks like, and the way to the pager
-times   `7d` and `2026-01-31` in, `2 h ago` and `3 Nov` out
+show      one conversation, drawn
+change    renamed, forked, deleted, pruned, backed up
+transfer  written to files, and taken in from them
+shelf     the store, opened
+lines     what a line of a listing looks like
+times     `7d`, `today` and `2026-01-31` as a time
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from holychat import env
-from holychat.commands.history.lines import Pen, about, data, table
+from holychat.commands.history.lines import about, data, table
 from holychat.commands.history.shelf import here, opened, place
-from holychat.commands.history.times import moment, now, when
+from holychat.commands.history.times import moment, now
 from holychat.core.history import Filter
-from holychat.core.sanitize import one_line, visible
+from holychat.core.sanitize import one_line
 from holychat.exits import Exit
+from holychat.screen.pen import Pen, around
+from holychat.screen.words import when
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +61,7 @@ def list_(settings: Settings, narrowed: Filter, most: int | None, *, json: bool)
         data([row(each) for each in found])
         return Exit.OK
     if not found:
-        return _nothing("no conversation fits" if there else "")
+        return _nothing("no conversation fits" if there and narrowed != Filter() else "")
     pen = Pen(settings["ui.theme"])
     more = not most and bound is not None and len(found) == bound
     pen.page(table(found[:SEEN] if more else found, pen, now()))
@@ -139,11 +142,10 @@ def _hits(found: Sequence[Found], pen: Pen) -> list[str]:
 
 
 def _snippet(found: Found, pen: Pen) -> str:
-    """The words around the hit, cut at both ends to the window."""
+    """A hit among its words, cut to the window."""
     mark = "› " if found.role == "user" else "  "
-    before, match, after = (visible(part) for part in (found.before, found.match, found.after))
     room = pen.width - 2 - len(mark) if pen.width else 0
-    before, match, after = pen.around(before, match, after, room)
+    before, match, after = around(found, room)
     return f"  {pen.dim(mark)}{before}{pen.strong(match)}{after}"
 
 

@@ -1,127 +1,28 @@
-"""What a line of a listing looks like, and the way to the pager.
+"""What a line of a listing looks like.
 
-Owns columns, cuts and colours of listings, without rich: a pipe must not pay for it. A terminal's
-lines fit into it; a pipe gets them whole.
+Owns the columns. A terminal's lines fit into it; a pipe gets them whole, and aligned as far as that
+can be read.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from typing import TYPE_CHECKING, Any
-from unicodedata import category, east_asian_width
 
 from holychat import env
-from holychat.commands.history.times import when
 from holychat.core.sanitize import one_line
-from holychat.screen.theme import color
+from holychat.screen.pen import cells, fit, padded
+from holychat.screen.words import when
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from holychat.core.history import Conversation
+    from holychat.screen.pen import Pen
 
 GAP = "  "
 TITLE = 24  # cells that a title should have; columns that leave it less are left out
 MODEL = 24  # cells that a model's name has at most
-WEIGHTS = {"bold": "1", "dim": "2", "italic": "3"}
-NAMED = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"]
-_ESCAPE = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;.*?(?:\x1b\\|\x07)")
-
-
-def cells(text: str) -> int:
-    """Columns of a terminal that the text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(map(_cell, text))
-
-
-def _cell(char: str) -> int:
-    if char < "\u0300":
-        return 1
-    if category(char) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if east_asian_width(char) in "WF" else 1
-
-
-def fit(text: str, room: int) -> str:
-    """The text, cut to so many cells."""
-    if cells(text) <= room:
-        return text
-    taken = 0
-    for at, char in enumerate(text):
-        taken += _cell(char)
-        if taken > room - 1:
-            return f"{text[:at].rstrip()}…" if room > 0 else ""
-    return text
-
-
-def padded(text: str, room: int, *, right: bool = False) -> str:
-    """The text with blanks to so many cells."""
-    blanks = " " * (room - cells(text))
-    return blanks + text if right else text + blanks
-
-
-class Pen:
-    """Writes listings on stdout as it is. `width` is that of the terminal's lines, 0 for a pipe."""
-
-    def __init__(self, theme: str) -> None:
-        self.theme = theme
-        self.terminal = env.is_terminal(env.STDOUT)
-        self.width = env.width() - 1 if self.terminal else 0
-        self.color = env.colour(env.STDOUT, os.environ)
-        self._dim, self._accent = (_code(color(theme, role)) for role in ("dim", "accent"))
-
-    def dim(self, text: str) -> str:
-        return self._styled(text, self._dim)
-
-    def accent(self, text: str) -> str:
-        return self._styled(text, self._accent)
-
-    def bold(self, text: str) -> str:
-        return self._styled(text, "1")
-
-    def strong(self, text: str) -> str:
-        """What was looked for."""
-        return self._styled(text, f"1;{self._accent}")
-
-    def _styled(self, text: str, code: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self.color and text.strip() else text
-
-    def around(self, before: str, match: str, after: str, room: int) -> tuple[str, str, str]:
-        """The three in so many cells, the match in the middle; 0 cuts nothing."""
-        if not room or cells(before + match + after) <= room:
-            return before, match, after
-        match = fit(match, room)
-        left = room - cells(match)
-        behind = max(left - cells(before), left - left // 2)
-        after = fit(after, behind)
-        before = fit(before[::-1], left - cells(after))[::-1]
-        return before, match, after
-
-    def page(self, lines: Sequence[str]) -> None:
-        """Write the lines, through the pager where a terminal has fewer rows."""
-        text = "".join(f"{line}\n" for line in lines)
-        if self.terminal:
-            _, rows = env.size()
-            wide = self.width + 1
-            used = sum(
-                max(1, -(-cells(_ESCAPE.sub("", line)) // wide)) for line in text.split("\n")
-            )
-            if used > rows > 0:
-                from holychat.screen.pager import page
-
-                page(text, os.environ)
-                return
-        env.write(text.encode("utf-8", "replace"))
-
-
-def _code(name: str) -> str:
-    """A colour of the terminal's sixteen, or "dim", as the number in an escape sequence."""
-    if name in WEIGHTS:
-        return WEIGHTS[name]
-    bright = name.startswith("bright_")
-    return str((90 if bright else 30) + NAMED.index(name.removeprefix("bright_")))
+WIDEST = 64  # cells that a column of a pipe is filled up to: one long title must not move all rows
 
 
 def data(value: Any) -> None:
@@ -136,7 +37,7 @@ def data(value: Any) -> None:
 
 def titled(conversation: Conversation) -> str:
     """Its title on one line."""
-    return one_line(conversation.title, 1000) or "(no title)"
+    return one_line(conversation.title) or "(no title)"
 
 
 def about(conversation: Conversation, pen: Pen, said: str) -> str:
@@ -158,6 +59,8 @@ def table(conversations: Sequence[Conversation], pen: Pen, at: int) -> list[str]
     if pen.width:
         columns[3] = [fit(model.rpartition("/")[2], MODEL) for model in columns[3]]
     wide = [max(map(cells, column), default=0) for column in columns]
+    if not pen.width:
+        wide = [min(room, WIDEST) for room in wide]
     shown = _shown(wide, pen.width)
     if pen.width:
         others = sum(wide[at] + len(GAP) for at in shown if at != 2)

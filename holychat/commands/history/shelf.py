@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from holychat.core.failure import UsageError
+from holychat.core.failure import StoreTrouble, UsageError
 from holychat.engine.place import store_path
 
 if TYPE_CHECKING:
@@ -38,6 +39,14 @@ def here(path: str) -> bool:
     return True
 
 
+def _is_none(path: str) -> bool:
+    """Whether it is a folder, a pipe or a device: SQLite would tell of a broken disk."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:  # why that is, the store tells
+        return False
+
+
 @contextmanager
 def opened(path: str) -> Iterator[Database]:
     """The store, for one command. Raises StoreTrouble, and UsageError where there is none yet."""
@@ -45,6 +54,8 @@ def opened(path: str) -> Iterator[Database]:
 
     if not here(path):
         raise UsageError("no conversations yet", f"They will be in {path}.")
+    if _is_none(path):
+        raise StoreTrouble(f"the store {path}: it is no file", "Name a file with --store.")
     db = Database(path, create=False)
     try:
         yield db

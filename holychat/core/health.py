@@ -1,0 +1,211 @@
+"""What is known of one provider's health: its breaker, its pace, and how its last calls went.
+
+Owns how the three go together: one transition for each thing that can happen to a request. Must
+not know a clock or a store: `store.health` keeps the value, `engine.health` knows the time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from holychat.core import breaker as breakers
+from holychat.core import pacing
+from holychat.core.breaker import Breaker, number, text
+from holychat.core.failure import Kind
+from holychat.core.pacing import Granted, Pace, Queued
+from holychat.core.sanitize import one_line
+
+if TYPE_CHECKING:
+    from holychat.core.breaker import Policy
+    from holychat.core.failure import Failure
+    from holychat.core.pacing import Limits, Rates
+    from holychat.core.provider import Provider
+
+KEPT = 100  # calls that the percentiles and the error rate are taken of
+SHOWN = 200  # characters of an error
+TRYING = "somebody else is trying whether it is back"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call went, and when: `kind` is a failure's, empty for an answer."""
+
+    at: float
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The text of an error, and when it was met."""
+
+    text: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The breaker says no: for how many seconds at most, and why."""
+
+    seconds: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Of one provider at one origin. `firsts` are seconds until the first token."""
+
+    breaker: Breaker = field(default_factory=Breaker)
+    pace: Pace = field(default_factory=Pace)
+    firsts: tuple[float, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    last_error: Fault | None = None
+
+    def p(self, share: float) -> float | None:
+        """The first-token time in seconds that `share` (0 to 1) of the last answers kept; None
+        without any. By nearest rank, so it is one that was measured."""
+        if not self.firsts:
+            return None
+        rank = ceil(share * len(self.firsts))
+        return sorted(self.firsts)[min(max(rank, 1), len(self.firsts)) - 1]
+
+    @property
+    def error_rate(self) -> float:
+        """The share of the last calls that failed, for whatever reason."""
+        return sum(bool(one.kind) for one in self.outcomes) / (len(self.outcomes) or 1)
+
+
+def key_of(provider: Provider) -> str:
+    """Under which it is kept: the same name at another address is another provider."""
+    return f"{provider.name}|{provider.origin}"
+
+
+# --- What can happen to a request -----------------------------------------------------------------
+
+
+def admit(
+    health: Health,
+    who: str,
+    tokens: int,
+    now: float,
+    policy: Policy,
+    limits: Limits,
+    *,
+    force: bool = False,
+) -> tuple[Health, Granted | Queued | Refused]:
+    """May `who` send a request of about `tokens` tokens? One who waits is no trial yet."""
+    breaker, ok = breakers.admit(health.breaker, who, now, policy, force=force)
+    if not ok:
+        return _without(health, who), _refused(breaker, now, policy)
+    pace, said = pacing.ask(health.pace, who, tokens, now, limits)
+    if isinstance(said, Queued):
+        return replace(health, pace=pace), said
+    return replace(health, breaker=breaker, pace=pace), said
+
+
+def _refused(breaker: Breaker, now: float, policy: Policy) -> Refused:
+    resting = breakers.state(breaker, now, policy) is breakers.State.OPEN
+    return Refused(breakers.left(breaker, now, policy), breaker.why if resting else TRYING)
+
+
+def renewed(health: Health, who: str, now: float, policy: Policy) -> Health:
+    """A sign of life of one who was let go or waits."""
+    breaker = health.breaker
+    if breaker.prober == who:
+        breaker, _ = breakers.admit(breaker, who, now, policy, force=True)
+    return replace(health, breaker=breaker, pace=pacing.renew(health.pace, who, now))
+
+
+def taught(health: Health, rates: Rates | None, now: float) -> Health:
+    """What the provider said of its limits, if it did."""
+    return health if rates is None else replace(health, pace=pacing.taught(health.pace, rates, now))
+
+
+def answered(
+    health: Health,
+    who: str,
+    start: float | None,
+    first: float | None,
+    tokens: int | None,
+    now: float,
+    policy: Policy,
+) -> Health:
+    """An answer came: its response after `start` seconds, its first token after `first`.
+
+    `tokens` is what it cost, prompt and answer; None where that is not known.
+    """
+    pace = health.pace if tokens is None else pacing.spent(health.pace, who, tokens, now)
+    return replace(
+        health,
+        breaker=breakers.answered(health.breaker, who, start, now, policy),
+        pace=pacing.leave(pace, who),
+        firsts=health.firsts if first is None else (*health.firsts, first)[-KEPT:],
+        outcomes=_then(health, "", now),
+    )
+
+
+def failed(health: Health, who: str, failure: Failure, now: float, policy: Policy) -> Health:
+    """The provider failed; it counts against it only where that is its own fault.
+
+    One that says how long to wait after a 429 says it to all.
+    """
+    breaker = breakers.released(health.breaker, who)
+    if failure.verdict.unhealthy:
+        breaker = breakers.failed(health.breaker, who, now, policy)
+    pace = pacing.leave(health.pace, who)
+    if failure.kind is Kind.RATE and failure.retry_after:
+        pace = pacing.hold(pace, now + failure.retry_after, now)
+    return replace(
+        health,
+        breaker=breaker,
+        pace=pace,
+        outcomes=_then(health, failure.kind.value, now),
+        last_error=Fault(one_line(failure.what, SHOWN), now),
+    )
+
+
+def cancelled(health: Health, who: str) -> Health:
+    """The user stopped it, which says nothing of the provider."""
+    return _without(health, who)
+
+
+def _without(health: Health, who: str) -> Health:
+    pace = pacing.leave(health.pace, who)
+    return replace(health, breaker=breakers.released(health.breaker, who), pace=pace)
+
+
+def _then(health: Health, kind: str, now: float) -> tuple[Outcome, ...]:
+    return (*health.outcomes, Outcome(now, kind))[-KEPT:]
+
+
+# --- As JSON --------------------------------------------------------------------------------------
+
+
+def as_json(health: Health) -> dict[str, Any]:
+    """Plain values, as `json` writes them."""
+    fault = health.last_error
+    return {
+        "breaker": breakers.as_json(health.breaker),
+        "pace": pacing.as_json(health.pace),
+        "firsts": list(health.firsts),
+        "outcomes": [[one.at, one.kind] for one in health.outcomes],
+        "last_error": None if fault is None else [fault.text, fault.at],
+    }
+
+
+def from_json(obj: Any) -> Health:
+    """The health that was written; each part of it that is something else is a fresh one."""
+    if not isinstance(obj, dict):
+        return Health()
+    health = Health(breakers.from_json(obj.get("breaker")), pacing.from_json(obj.get("pace")))
+    try:
+        fault = obj["last_error"]
+        return replace(
+            health,
+            firsts=tuple(number(one) for one in obj["firsts"])[-KEPT:],
+            outcomes=tuple(Outcome(number(at), text(kind)) for at, kind in obj["outcomes"])[-KEPT:],
+            last_error=None if fault is None else Fault(text(fault[0]), number(fault[1])),
+        )
+    except (TypeError, ValueError, LookupError):
+        return health

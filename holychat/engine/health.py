@@ -1,0 +1,361 @@
+"""Who may be asked now: the health and pace of the providers, shared with all other holychats.
+
+Owns the way of `core.health`'s transitions into the store and the clock that goes with them. Where
+nothing is kept, or the store fails or is slow, the same transitions go on in memory, from what was
+known last: no answer waits for the store, or fails for it. Must not choose a provider or retry.
+
+A request costs two transactions, `admit` and its end. Only the first is waited for: everything
+else is told, and done in order before the recorder is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from holychat.core import breaker as breakers
+from holychat.core import health as healths
+from holychat.core import pacing
+from holychat.core.failure import StoreTrouble, keyless
+from holychat.core.health import Health, Refused, key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, MutableMapping
+
+    from holychat.core.breaker import Policy, State
+    from holychat.core.failure import Failure
+    from holychat.core.health import Fault
+    from holychat.core.pacing import Limits, Rates
+    from holychat.core.provider import Provider
+    from holychat.store.db import Database
+    from holychat.store.recorder import Recorder
+
+PATIENCE = 1.0  # seconds that a request waits for the store, as it does for its prompt to be kept
+AVOIDED = 30.0  # seconds for which a store that failed or took too long is not waited for again
+RENEWED = pacing.STREAM / 3  # seconds between two signs of life of a stream
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Leave to send one request; it ends with `answered`, `failed` or `cancelled`."""
+
+    provider: Provider
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The provider is not well: for how many seconds at most, and why, for the user."""
+
+    seconds: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """There is no room: the place in the line, from 1, and the seconds until there may be.
+
+    Ask again with it as `waiting`, every few seconds (`pacing.TICKET` at most); whoever does not
+    want to wait any longer gives `ticket` to `cancelled`.
+    """
+
+    position: int
+    seconds: float
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a provider stands. `seconds` are left until somebody may ask (0: now), `held` until the
+    provider itself wants to be asked; `p50` and `p95` are of the seconds to the first token,
+    `error_rate` (0 to 1) is of its last `calls`; `streams` go on and `queue` wait at this moment.
+    """
+
+    state: State
+    seconds: float = 0.0
+    why: str = ""
+    p50: float | None = None
+    p95: float | None = None
+    error_rate: float = 0.0
+    calls: int = 0
+    last_error: Fault | None = None
+    streams: int = 0
+    queue: int = 0
+    held: float = 0.0
+
+
+@dataclass(slots=True)
+class _Open:
+    """A request that is on its way. Unix times; `start` is when its response began, in seconds
+    after it was let go."""
+
+    granted: float
+    signed: float
+    start: float | None = None
+    rates: Rates | None = None
+
+
+class Board:
+    """The health of the providers, by this process and by all that share its store.
+
+    `limits` gives those of a provider by its name. `rates` is where the client notes what a
+    provider said of its limits (`Client.rates`); the board takes it out from there.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        policy: Policy,
+        limits: Callable[[str], Limits],
+        clock: Callable[[], float] = time.time,
+        rates: MutableMapping[str, Rates] | None = None,
+    ) -> None:
+        self._recorder = recorder
+        self._policy = policy
+        self._limits = limits
+        self._clock = clock
+        self._rates: MutableMapping[str, Rates] = {} if rates is None else rates
+        self._open: dict[str, _Open] = {}
+        self._avoided = 0.0  # until when, by time.monotonic
+        self._lock = threading.Lock()  # the recorder's thread notes what it met
+        self._kept: dict[str, Health] = {}
+
+    # --- Before a request -----------------------------------------------------------------------
+
+    async def admit(
+        self,
+        provider: Provider,
+        tokens: int,
+        *,
+        force: bool = False,
+        waiting: Queued | None = None,
+    ) -> Ticket | Closed | Queued:
+        """May a request of about `tokens` tokens go to the provider?
+
+        `waiting` is what the same request got before, and keeps its place. `force` goes past the
+        breaker, not past the limits: for when every provider is closed.
+        """
+        ticket = waiting.ticket if waiting else Ticket(provider, secrets.token_hex(8))
+        limits = self._limits(provider.name)
+
+        def change(health: Health) -> tuple[Health, pacing.Granted | pacing.Queued | Refused]:
+            now = self._clock()  # under the store's lock: no other process is ahead of it
+            return healths.admit(health, ticket.id, tokens, now, self._policy, limits, force=force)
+
+        try:
+            said = await self._decided(key_of(provider), change)
+        except asyncio.CancelledError:
+            self._leave(ticket)
+            raise
+        return self._noted(ticket, said)
+
+    def _noted(
+        self, ticket: Ticket, said: pacing.Granted | pacing.Queued | Refused
+    ) -> Ticket | Closed | Queued:
+        if isinstance(said, Refused):
+            self._open.pop(ticket.id, None)
+            return Closed(said.seconds, said.why)
+        self._open[ticket.id] = _Open(now := self._clock(), now)
+        if isinstance(said, pacing.Queued):
+            return Queued(said.position, said.seconds, ticket)
+        return ticket
+
+    # --- While it is on its way, and at its end: nothing is waited for --------------------------
+
+    def renew(self, ticket: Ticket) -> None:
+        """A sign of life. Costs nothing where the last one is not old, so it may be called for
+        every token; without one for `pacing.STREAM` seconds others take its stream for dead."""
+        found, now = self._open.get(ticket.id), self._clock()
+        if found is not None and not 0 <= now - found.signed < RENEWED:
+            found.signed = now
+            self._tell(
+                ticket,
+                lambda health: healths.renewed(health, ticket.id, self._clock(), self._policy),
+            )
+
+    def began(self, ticket: Ticket, start: float) -> None:
+        """The response's headers are there, `start` seconds after the request."""
+        found = self._open.get(ticket.id)
+        if found is None:
+            return
+        found.start = start
+        found.rates = self._rates.pop(ticket.provider.name, None)
+        if found.rates is not None and 0 in (found.rates.requests_left, found.rates.tokens_left):
+            rates, found.rates = found.rates, None  # the others should know at once
+            self._tell(ticket, lambda health: healths.taught(health, rates, self._clock()))
+
+    def answered(
+        self,
+        ticket: Ticket,
+        start: float | None = None,
+        first: float | None = None,
+        tokens: int = 0,
+    ) -> None:
+        """An answer came: its response `start` seconds after the request (None: as `began` said),
+        its first token after `first`. `tokens` is what it cost in all, 0 where nobody knows."""
+        found = self._open.pop(ticket.id, None)
+        if found is None:
+            return
+        found.start = start = found.start if start is None else start
+        rates, who, cost = self._said(ticket, found), ticket.id, tokens or None
+
+        def change(health: Health) -> Health:
+            now = self._clock()
+            health = healths.answered(health, who, start, first, cost, now, self._policy)
+            return healths.taught(health, rates, now)
+
+        self._tell(ticket, change)
+
+    def failed(self, ticket: Ticket, failure: Failure) -> None:
+        """The attempt failed; whether that counts against the provider, the failure knows."""
+        found = self._open.pop(ticket.id, None)
+        if found is None:
+            return
+        keyless(failure, ticket.provider)
+        rates = self._said(ticket, found)
+
+        def change(health: Health) -> Health:
+            now = self._clock()
+            health = healths.failed(health, ticket.id, failure, now, self._policy)
+            return healths.taught(health, rates, now)
+
+        self._tell(ticket, change)
+
+    def cancelled(self, ticket: Ticket) -> None:
+        """The user stopped it, or does not want to wait any longer: nobody's fault.
+
+        After `answered` or `failed` it does nothing, so it may stand in a `finally`.
+        """
+        if self._open.pop(ticket.id, None) is not None:
+            self._leave(ticket)
+
+    def _leave(self, ticket: Ticket) -> None:
+        self._tell(ticket, lambda health: healths.cancelled(health, ticket.id))
+
+    def _said(self, ticket: Ticket, found: _Open) -> Rates | None:
+        """What the provider said of its limits, as of now: it was said with the headers."""
+        rates = found.rates or self._rates.pop(ticket.provider.name, None)
+        if rates is None or found.start is None:
+            return rates
+        return rates.after(max(0.0, self._clock() - found.granted - found.start))
+
+    # --- Looking --------------------------------------------------------------------------------
+
+    async def standings(self, providers: Iterable[Provider]) -> dict[str, Standing]:
+        """How the providers stand, by name."""
+        from holychat.store.health import read
+
+        known = await self._patiently(read)
+        if known is None:
+            with self._lock:
+                known = (dict(self._kept),)
+        now = self._clock()
+        return {
+            one.name: _standing(known[0].get(key_of(one), Health()), now, self._policy)
+            for one in providers
+        }
+
+    # --- The store, and memory in its place -----------------------------------------------------
+
+    @property
+    def _shared(self) -> bool:
+        return self._recorder.path is not None and self._recorder.keeping
+
+    @property
+    def _avoiding(self) -> bool:
+        return time.monotonic() < self._avoided
+
+    async def _decided(self, key: str, change: Callable[[Health], tuple[Health, T]]) -> T:
+        """Make a change and wait for what comes of it."""
+        done = await self._patiently(self._stored(key, change))
+        return self._here(key, change) if done is None else done[0]
+
+    def _tell(self, ticket: Ticket, change: Callable[[Health], Health]) -> None:
+        """Make a change that nobody waits for."""
+        key = key_of(ticket.provider)
+
+        def both(health: Health) -> tuple[Health, None]:
+            return change(health), None
+
+        told = self._asked(self._stored(key, both)) if self._shared else None
+        if told is None or self._avoiding:
+            self._here(key, both)
+        else:
+            told.add_done_callback(lambda done: done.result() or self._here(key, both))
+
+    def _stored(
+        self, key: str, change: Callable[[Health], tuple[Health, T]]
+    ) -> Callable[[Database], T]:
+        """The change, to be made in the store; what is known then is remembered, to go on from
+        there without it."""
+
+        def both(health: Health) -> tuple[Health, tuple[Health, T]]:
+            after, result = change(health)
+            return after, (after, result)
+
+        def what(db: Database) -> T:
+            from holychat.store.health import update  # only where there is a store
+
+            after, result = update(db, key, both)
+            with self._lock:
+                self._kept[key] = after
+            return result
+
+        return what
+
+    def _here(self, key: str, change: Callable[[Health], tuple[Health, T]]) -> T:
+        """Make a change in memory."""
+        with self._lock:
+            self._kept[key], result = change(self._kept.get(key, Health()))
+        return result
+
+    async def _patiently(self, what: Callable[[Database], T]) -> tuple[T] | None:
+        """The result of something in the store; None where there is none, or not in time."""
+        if not self._shared or self._avoiding:
+            return None
+        asked = asyncio.wrap_future(self._asked(what))
+        # Not wait_for: it would cancel the future, which the recorder has yet to set.
+        await asyncio.wait({asked}, timeout=PATIENCE)
+        done = asked.result() if asked.done() else None
+        if done is None:
+            self._avoided = time.monotonic() + AVOIDED
+        return done
+
+    def _asked(self, what: Callable[[Database], T]) -> Future[tuple[T] | None]:
+        """Something to do in the store: its result in a tuple, None where the store failed."""
+        answer: Future[tuple[T] | None] = Future()
+
+        def work(db: Database) -> T:
+            if not self._recorder.keeping:  # it broke meanwhile: no more time is lost on it
+                raise StoreTrouble("the store is not used any more")
+            return what(db)
+
+        def settle(asked: Future[T]) -> None:
+            answer.set_result(None if asked.exception() else (asked.result(),))
+
+        self._recorder.ask(work).add_done_callback(settle)
+        return answer
+
+
+def _standing(health: Health, now: float, policy: Policy) -> Standing:
+    pace, breaker = pacing.swept(health.pace, now), health.breaker
+    return Standing(
+        breakers.state(breaker, now, policy),
+        breakers.left(breaker, now, policy),
+        breaker.why,
+        health.p(0.5),
+        health.p(0.95),
+        health.error_rate,
+        len(health.outcomes),
+        health.last_error,
+        len(pace.streams),
+        len(pace.queue),
+        max(0.0, pace.held_until - now),
+    )

@@ -1,0 +1,91 @@
+"""The branch that is written on: its conversation, its messages, its open turn.
+
+Owns the way from "behind the first n exchanges" to rows. Each step is one transaction, and nothing
+changes here before that is committed: a step that failed can be done again as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holychat.store import turns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from holychat.core.chat import Turn
+    from holychat.store.db import Database
+
+
+class Branch:
+    """Used from the store's thread. `conversation` is empty before the first prompt."""
+
+    def __init__(self) -> None:
+        self.writer = turns.new_writer()
+        self.conversation = ""
+        self.open: turns.Begun | None = None
+        self._messages: list[int] = []  # prompt, answer, prompt, answer
+        self._kept = 0  # exchanges above the open turn
+        self._number = 0  # of the next entry in the journal
+
+    def begin(
+        self,
+        db: Database,
+        prompt: str,
+        kept: int,
+        *,
+        joined: bool,
+        at: int,
+        provider: str,
+        model: str,
+        system: str,
+        params: Mapping[str, object],
+    ) -> None:
+        """Open a turn behind the first `kept` exchanges; `joined` with the next one's answer."""
+        onto = None
+        if joined and len(self._messages) > 2 * kept + 1:
+            onto = self._messages[2 * kept + 1]
+        self.open = turns.begin(
+            db,
+            self.writer,
+            self.conversation,
+            prompt,
+            self._messages[2 * kept - 1] if kept and self._messages else None,
+            provider=provider,
+            model=model,
+            system=system,
+            params=params,
+            onto=onto,
+            at=at,
+        )
+        self._kept, self._number = kept, 0
+        self.conversation = self.open.conversation
+
+    def journal(self, db: Database, text: str, reasoning: str) -> None:
+        """Append what came of the open turn."""
+        if self.open is not None:
+            turns.journal(db, self.writer, self.open.turn, self._number, text, reasoning)
+            self._number += 1
+
+    def forget(self, db: Database) -> None:
+        """The answer begins anew."""
+        if self.open is not None and self._number:
+            turns.forget(db, self.open.turn)
+            self._number = 0
+
+    def end(self, db: Database, turn: Turn, at: int) -> None:
+        if self.open is None:
+            return
+        answer = turns.close(db, self.open, turn, at=at)
+        if answer is not None:  # until then the old branch is gone on with
+            self._messages[2 * self._kept :] = [self.open.prompt, answer]
+        self.open = None
+
+    def rewind(self, db: Database, kept: int) -> None:
+        messages = self._messages[: 2 * kept]
+        if self.conversation:
+            turns.rewind(db, self.conversation, messages[-1] if messages else None)
+        self._messages = messages
+
+    def enter(self, conversation: str, messages: list[int]) -> None:
+        self.conversation, self._messages, self.open = conversation, messages, None

@@ -1,0 +1,421 @@
+"""The attempts loop against scripted servers: what is asked, what is said, what remains."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from holychat.core.chat import Attempt, Delta, Done, Event, Failed, Finish, Notice, Turn
+from holychat.core.failure import Kind, SettingsError
+from holychat.core.provider import Provider, Secret
+from holychat.core.route import Rules
+from holychat.engine.conversation import Chat
+from holychat.engine.failover import Candidate
+from holychat.net.client import Client, Timers
+from tests import provider as loopback
+from tests.provider import (
+    DONE,
+    Cut,
+    Gate,
+    Hang,
+    Reset,
+    answer,
+    chunk,
+    error,
+    event,
+    on_loop,
+    until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.provider import Step
+
+WORDS = [f"word{number} " for number in range(20)]
+WHOLE = "".join(WORDS)
+BEFORE, AFTER = WORDS[:8], WORDS[8:]
+FINISH = chunk(finish="stop")
+BROKEN: dict[str, list[Step]] = {
+    "cut": [Cut()],
+    "end": [],
+    "reset": [Reset()],
+    "stall": [Hang()],
+    "error": [event({"error": {"message": "overloaded", "code": 503}})],
+    "overloaded": [chunk(finish="insufficient_system_resource")],
+}
+REFUSED: dict[str, list[Step]] = {
+    "429": error(429, "slow down", **{"retry-after": "0"}),
+    "408": error(408),
+    "409": error(409),
+    "500": error(500),
+    "503": error(503),
+    "error first": [event({"error": {"message": "no room"}}), DONE],
+    "empty": [FINISH, DONE],
+    "cut": [Cut()],
+    "reset": [Reset()],
+    "no headers": [Hang()],
+}
+
+
+@dataclass
+class World:
+    """A chat with `box`, and `spare` to stand in for it."""
+
+    chat: Chat
+    box: loopback.Provider
+    spare: loopback.Provider
+    events: list[Event] = field(default_factory=list)
+
+    async def say(self, prompt: str = "count") -> Turn:
+        self.events.clear()
+        async with aclosing(self.chat.send(prompt)) as events:
+            async for each in events:
+                self.events.append(each)
+        assert isinstance(self.events[-1], Done)
+        return self.events[-1].turn
+
+    @property
+    def spoken(self) -> str:
+        return "".join(each.text for each in self.events if isinstance(each, Delta))
+
+    @property
+    def asked(self) -> list[str]:
+        return [each.provider for each in self.events if isinstance(each, Attempt)]
+
+    @property
+    def failures(self) -> list[Kind]:
+        return [each.failure.kind for each in self.events if isinstance(each, Failed)]
+
+
+@asynccontextmanager
+async def world(
+    dialect: str = "plain", *, rules: Rules | None = None, alone: bool = False
+) -> AsyncIterator[World]:
+    async with AsyncExitStack() as stack:
+        box = await stack.enter_async_context(loopback.Provider())
+        spare = await stack.enter_async_context(loopback.Provider())
+        client = Client(Timers(connect=2, headers=0.3, first=0.3, gap=0.3))
+        stack.push_async_callback(client.aclose)
+        first = Provider("box", box.base_url, "m", Secret("sk-0123456789abcdef"), dialect)
+        other = Provider("spare", spare.base_url, "n", Secret("sk-fedcba9876543210"))
+
+        async def resolve(name: str) -> Candidate:
+            assert name == "spare"
+            return Candidate(other, "n")
+
+        chat = Chat(client, first, "m", rules=rules or Rules(base=0.01), resolve=resolve)
+        if not alone:
+            chat.others = lambda _: ["spare"]
+        yield World(chat, box, spare)
+
+
+def partial(server: loopback.Provider) -> list[Any]:
+    """The messages behind the prompt in the last request."""
+    messages: list[Any] = server.requests[-1].json["messages"]
+    return messages[1:]
+
+
+# --- Before the first token -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+@on_loop
+async def test_what_may_pass_is_tried_again(fault: str) -> None:
+    async with world() as the:
+        the.box.script(*REFUSED[fault])
+        the.box.script(*answer("Hi"))
+        turn = await the.say()
+    assert (turn.text, turn.finish, turn.failure) == ("Hi", Finish.STOP, None)
+    assert the.asked == ["box", "box"]
+    assert [one.finish for one in turn.attempts] == [Finish.FAILED, Finish.STOP]
+    assert turn.seams == ()
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+@on_loop
+async def test_what_does_not_pass_goes_to_the_next(fault: str) -> None:
+    async with world() as the:
+        the.box.script(*REFUSED[fault])
+        the.box.script(*REFUSED[fault])
+        the.spare.script(*answer("Hi"))
+        turn = await the.say()
+    assert (turn.text, turn.finish, turn.provider, turn.model) == ("Hi", Finish.STOP, "spare", "n")
+    assert the.asked == ["box", "box", "spare"]
+    assert the.chat.provider.name == "box"  # who is asked first the next time
+
+
+@pytest.mark.parametrize("code", [401, 402, 403])
+@on_loop
+async def test_a_refused_key_is_passed_over_at_once(code: int) -> None:
+    async with world() as the:
+        the.box.script(*error(code))
+        the.spare.script(*answer("Hi"))
+        turn = await the.say()
+    assert turn.text == "Hi"
+    assert the.asked == ["box", "spare"]
+
+
+@pytest.mark.parametrize("code", [400, 404, 422])
+@on_loop
+async def test_a_wrong_request_is_wrong_everywhere(code: int) -> None:
+    async with world() as the:
+        the.box.script(*error(code))
+        turn = await the.say()
+    assert (turn.finish, the.asked) == (Finish.FAILED, ["box"])
+    assert the.spare.requests == []
+
+
+@on_loop
+async def test_what_a_substitute_does_not_like_is_its_own_matter() -> None:
+    async with world(rules=Rules(base=0.01, attempts=1)) as the:
+        the.chat.others = lambda _: ["spare", "third"]
+        the.chat.resolve = None
+        turn = await the.say()  # the script is over: 500
+    assert the.asked == ["box"]
+    assert turn.failure is not None
+    assert "every provider failed" in turn.failure.what
+
+
+@on_loop
+async def test_a_key_that_cannot_be_had_is_told_and_passed_over() -> None:
+    async with world(rules=Rules(base=0.01, attempts=1)) as the:
+        good = the.chat.resolve
+        assert good is not None
+
+        async def resolve(name: str) -> Candidate:
+            if name == "keyless":
+                raise SettingsError("providers.keyless.key_command failed: exit status 1")
+            return await good(name)
+
+        the.chat.resolve = resolve
+        the.chat.others = lambda _: ["keyless", "spare"]
+        the.box.script(*error(500))
+        the.spare.script(*answer("Hi"))
+        turn = await the.say()
+    assert turn.text == "Hi"
+    assert [(one.provider, one.finish) for one in turn.attempts] == [
+        ("box", Finish.FAILED),
+        ("keyless", Finish.FAILED),
+        ("spare", Finish.STOP),
+    ]
+    assert the.failures == [Kind.SERVER, Kind.AUTH]
+
+
+@on_loop
+async def test_everybody_fails() -> None:
+    async with world() as the:
+        for _ in range(2):
+            the.box.script(*error(429, "slow down", **{"retry-after": "0"}))
+            the.spare.script(*error(503, "asleep"))
+        turn = await the.say()
+    assert the.asked == ["box", "box", "spare", "spare"]
+    assert turn.failure is not None
+    assert "box" in turn.failure.what
+    assert "spare" in turn.failure.what
+    assert len(turn.attempts) == 4
+    assert the.chat.failed == "count"
+
+
+@on_loop
+async def test_alone_it_is_tried_twice() -> None:
+    async with world(alone=True) as the:
+        turn = await the.say()
+    assert the.asked == ["box", "box"]
+    assert turn.failure is not None
+    assert "every provider" not in turn.failure.what
+
+
+@on_loop
+async def test_a_long_wait_is_for_the_next_provider() -> None:
+    async with world() as the:
+        the.box.script(*error(429, "slow down", **{"retry-after": "6"}))
+        the.spare.script(*answer("Hi"))
+        turn = await the.say()
+    assert (turn.text, the.asked) == ("Hi", ["box", "spare"])
+
+
+@on_loop
+async def test_an_absurd_wait_is_not_waited() -> None:
+    async with world(alone=True) as the:
+        the.box.script(*error(429, "slow down", **{"retry-after": "86400"}))
+        turn = await the.say()
+    assert the.asked == ["box"]
+    assert turn.failure is not None
+    assert turn.failure.kind is Kind.RATE
+
+
+@on_loop
+async def test_a_wait_is_ended_by_stopping() -> None:
+    async with world(alone=True) as the:
+        the.box.script(*error(429, "slow down", **{"retry-after": "50"}))
+        saying = asyncio.ensure_future(the.say())
+        await until(lambda: the.failures)
+        saying.cancel()
+        await asyncio.wait({saying}, timeout=5)
+    assert saying.cancelled()
+    assert the.chat.latest is not None
+    assert the.chat.latest.finish is Finish.INTERRUPTED
+
+
+@on_loop
+async def test_a_wait_may_be_handed_on() -> None:
+    async with world(alone=False, rules=Rules(patience=60.0)) as the:
+        gate = Gate()
+        the.box.script(gate, *answer("too late"))
+        the.spare.script(*answer("Hi"))
+        the.chat.client.timers = Timers(headers=30, first=30)
+        saying = asyncio.ensure_future(the.say())
+        await until(lambda: the.box.requests)
+        the.chat.handed.set()
+        await saying
+        gate.open()
+    assert the.spoken == "Hi"
+    assert the.failures == [Kind.PASSED]
+    assert the.asked == ["box", "spare"]
+
+
+# --- In mid-answer --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dialect", ["plain", "deepseek", "mistral", "vllm", "llamacpp"])
+@pytest.mark.parametrize("fault", BROKEN)
+@on_loop
+async def test_an_answer_is_gone_on_with(dialect: str, fault: str) -> None:
+    async with world(dialect) as the:
+        the.box.script(*map(chunk, BEFORE), *BROKEN[fault])
+        the.box.script(*map(chunk, AFTER), FINISH, DONE)
+        turn = await the.say()
+    assert (turn.text, the.spoken) == (WHOLE, WHOLE)
+    assert (turn.finish, turn.failure, the.asked) == (Finish.STOP, None, ["box", "box"])
+    assert turn.seams == (len("".join(BEFORE)),)
+    assert partial(the.box)[0]["content"] == "".join(BEFORE)
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+@on_loop
+async def test_then_by_the_next_provider(fault: str) -> None:
+    async with world() as the:
+        the.box.script(*map(chunk, WORDS[:5]), *BROKEN[fault])
+        the.box.script(*map(chunk, WORDS[5:9]), *BROKEN[fault])
+        the.spare.script(*map(chunk, WORDS[9:]), FINISH, DONE)
+        turn = await the.say()
+    assert (turn.text, the.spoken) == (WHOLE, WHOLE)
+    assert (turn.provider, turn.finish) == ("spare", Finish.STOP)
+    assert turn.seams == (len("".join(WORDS[:5])), len("".join(WORDS[:9])))
+    assert [one.finish for one in turn.attempts] == [Finish.CUT, Finish.CUT, Finish.STOP]
+
+
+@on_loop
+async def test_an_answer_that_nobody_ends_is_cut() -> None:
+    async with world() as the:
+        the.box.script(*map(chunk, BEFORE), Cut())
+        turn = await the.say()
+    assert (turn.text, turn.finish) == ("".join(BEFORE), Finish.CUT)
+    assert turn.failure is not None
+    assert the.asked == ["box", "box", "spare", "spare"]
+
+
+@on_loop
+async def test_a_continuation_says_its_last_words_once() -> None:
+    async with world() as the:
+        the.box.script(*map(chunk, BEFORE), Cut())
+        the.box.script(*map(chunk, WORDS[3:]), FINISH, DONE)
+        turn = await the.say()
+    assert (turn.text, the.spoken) == (WHOLE, WHOLE)
+
+
+@on_loop
+async def test_an_answer_that_starts_anew_is_said_once() -> None:
+    async with world() as the:
+        the.box.script(*map(chunk, BEFORE), Cut())
+        the.box.script(*map(chunk, WORDS), FINISH, DONE)
+        turn = await the.say()
+    assert (turn.text, the.spoken) == (WHOLE, WHOLE)
+
+
+@on_loop
+async def test_who_ignores_a_prefix_is_asked_in_words_and_that_is_remembered() -> None:
+    text = "The zebra is an animal with many stripes that lives in Africa and eats grass, mostly."
+    other = "The zebra is an animal with many stripes that lives in Asia, says another answer."
+    async with world("deepseek", rules=Rules(base=0.01, attempts=3)) as the:
+        the.box.script(chunk(text[:75]), Cut())
+        the.box.script(*answer(other))
+        the.box.script(*answer(text[75:]))
+        turn = await the.say()
+    assert (turn.text, the.spoken) == (text, text)
+    assert the.failures == [Kind.RESET, Kind.IGNORED]
+    assert [seen.path for seen in the.box.requests][-2:] == [
+        "/beta/chat/completions",
+        "/v1/chat/completions",
+    ]
+    assert the.chat.client.quirks["box"].prefix == ""
+
+
+@on_loop
+async def test_on_cut_stop() -> None:
+    async with world(rules=Rules("stop")) as the:
+        the.box.script(*map(chunk, BEFORE), Cut())
+        turn = await the.say()
+    assert (turn.text, turn.finish, the.asked) == ("".join(BEFORE), Finish.CUT, ["box"])
+
+
+@on_loop
+async def test_on_cut_restart() -> None:
+    async with world(rules=Rules("restart", base=0.01)) as the:
+        the.box.script(*map(chunk, BEFORE), Cut())
+        the.box.script(*map(chunk, WORDS), FINISH, DONE)
+        turn = await the.say()
+    assert (turn.text, turn.finish, turn.seams) == (WHOLE, Finish.STOP, ())
+    assert len(the.box.requests[-1].json["messages"]) == 1
+
+
+@on_loop
+async def test_blanks_are_no_answer_yet() -> None:
+    async with world() as the:
+        the.box.script(chunk("\n\n"), Cut())
+        the.box.script(*answer("Hi"))
+        turn = await the.say()
+    assert (turn.text, turn.seams) == ("Hi", ())
+
+
+@on_loop
+async def test_reasoning_of_an_attempt_that_said_nothing_is_dropped() -> None:
+    async with world() as the:
+        the.box.script(chunk(None, reasoning="first"), Cut())
+        the.box.script(chunk(None, reasoning="second"), *answer("Hi"))
+        turn = await the.say()
+    assert (turn.reasoning, turn.text) == ("second", "Hi")
+
+
+@on_loop
+async def test_what_stops_within_a_joint_keeps_what_it_held() -> None:
+    async with world() as the:
+        the.box.script(*map(chunk, BEFORE), Cut())
+        the.box.script(chunk("word7"), Hang())  # may be a repetition: it is held back
+        the.chat.client.timers = Timers()
+        saying = asyncio.ensure_future(the.say())
+        await until(lambda: len(the.box.requests) == 2)
+        await asyncio.sleep(0.1)
+        saying.cancel()
+        await asyncio.wait({saying}, timeout=5)
+    turn = the.chat.latest
+    assert turn is not None
+    assert turn.finish is Finish.INTERRUPTED
+    assert turn.text.startswith("".join(BEFORE))
+
+
+@on_loop
+async def test_a_switch_is_said() -> None:
+    async with world() as the:
+        the.box.script(*error(401))
+        the.spare.script(*answer("Hi"))
+        await the.say()
+    said = [each for each in the.events if isinstance(each, (Failed, Notice))]
+    assert [(each.provider, each.then) for each in said if isinstance(each, Failed)] == [
+        ("box", "spare")
+    ]
