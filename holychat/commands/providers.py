@@ -1,29 +1,36 @@
 """`holychat providers`: who can be asked, with whose key, for which model, where.
 
-Owns the looks of that list. Asks nobody: `holychat doctor` does.
+Owns the looks of that list, with what is known of their health. Asks nobody: `holychat doctor`
+does.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 from typing import TYPE_CHECKING
 
 from holychat import env
 from holychat.core.failure import SettingsError
+from holychat.core.history import as_json
 from holychat.core.provider import DEMO, Provider
 from holychat.core.sanitize import one_line
 from holychat.engine.about import default_model, key_of
+from holychat.engine.place import store_path
 from holychat.exits import Exit
+from holychat.screen.standings import standings_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from holychat.core.health import Standing
     from holychat.settings import Settings
 
 WIDEST = (16, 24, 23)  # columns of name, key and model; the address takes what is left
 
 
 def run(settings: Settings, *, json: bool) -> Exit:
-    """Print every enabled provider, the active one marked."""
+    """Print every enabled provider, the active one marked, and how those did that were asked."""
     for notice in settings.notices:
         env.err(f"holychat: {notice}", dim=True)
     try:
@@ -32,16 +39,39 @@ def run(settings: Settings, *, json: bool) -> Exit:
         active = ""
         env.err(f"holychat: {error.what}")
     rows = [_row(settings, name, active) for name in settings.names()]
+    standings = _standings(settings)
     if json:
         from json import dumps
 
+        for row in rows:
+            one = standings.get(str(row["name"]))
+            row["health"] = None if one is None else as_json(one)
         env.out(dumps(rows, ensure_ascii=False, indent=2))
     else:
         width = env.width() if env.is_terminal(env.STDOUT) else 0
         env.out("\n".join(table(rows, width)))
+        if standings:
+            env.out("\n".join(["", *standings_table(standings, active)]))
         if active and not settings.has_key(active):
             env.err(f"· {active} is asked by default and has no key: `holychat setup`", dim=True)
     return Exit.OK
+
+
+def _standings(settings: Settings) -> dict[str, Standing]:
+    """Of the providers that were asked before; a store that is not there is not made for it."""
+    path = store_path(settings, os.environ)
+    if path is None or not os.path.exists(path):
+        return {}
+    from holychat.engine.session import Session
+
+    async def read() -> dict[str, Standing]:
+        session = Session(settings, os.environ)
+        try:
+            return await session.standings(settings.names())
+        finally:
+            await session.aclose()
+
+    return {name: one for name, one in asyncio.run(read()).items() if one.calls}
 
 
 def _row(settings: Settings, name: str, active: str) -> dict[str, object]:

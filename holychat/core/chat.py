@@ -160,11 +160,15 @@ class Attempt:
     """A request goes out; with `partial`, to go on with that beginning of an answer.
 
     Without one after some of the answer came, it begins anew, and what came does not count.
+    `usual` is when the first token comes from this provider as a rule, in seconds; `then` is who
+    the user may hand the turn to meanwhile. None and "": not known, nobody.
     """
 
     provider: str
     model: str
     partial: str = ""
+    usual: float | None = None
+    then: str = ""
 
 
 @dataclass(frozen=True, slots=True)

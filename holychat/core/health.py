@@ -18,7 +18,7 @@ from holychat.core.pacing import Granted, Pace, Queued
 from holychat.core.sanitize import one_line
 
 if TYPE_CHECKING:
-    from holychat.core.breaker import Policy
+    from holychat.core.breaker import Policy, State
     from holychat.core.failure import Failure
     from holychat.core.pacing import Limits, Rates
     from holychat.core.provider import Provider
@@ -74,6 +74,26 @@ class Health:
     def error_rate(self) -> float:
         """The share of the last calls that failed, for whatever reason."""
         return sum(bool(one.kind) for one in self.outcomes) / (len(self.outcomes) or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a provider stands. `seconds` are left until somebody may ask (0: now), `held` until the
+    provider itself wants to be asked; `p50` and `p95` are of the seconds to the first token,
+    `error_rate` (0 to 1) is of its last `calls`; `streams` go on and `queue` wait at this moment.
+    """
+
+    state: State
+    seconds: float = 0.0
+    why: str = ""
+    p50: float | None = None
+    p95: float | None = None
+    error_rate: float = 0.0
+    calls: int = 0
+    last_error: Fault | None = None
+    streams: int = 0
+    queue: int = 0
+    held: float = 0.0
 
 
 def key_of(provider: Provider) -> str:

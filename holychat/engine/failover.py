@@ -87,7 +87,6 @@ class Reply:
     async def events(self) -> AsyncGenerator[Event, None]:
         """The events of the answer. Raises Failure at the end of the road, after what came."""
         name = self._names[0]
-        self._way.handed.clear()
         try:
             while True:
                 try:
@@ -136,6 +135,7 @@ class Reply:
         """Wait; the user may cut it short."""
         if seconds <= 0:
             return
+        self._way.handed.clear()
         began = self._way.clock()
         try:
             async with asyncio.timeout(seconds):
@@ -193,6 +193,10 @@ class Reply:
             self._way.board.cancelled(self._line.ticket)
         self._line = None
 
+    def _after(self, name: str) -> str:
+        """Who the user may hand the turn to."""
+        return next((each for each in self._rest_of(name)[1:]), "")
+
     def _rest_of(self, name: str) -> list[str]:
         """The provider, then the others that were not asked yet."""
         asked = {past.provider for past in self._past}
@@ -241,7 +245,9 @@ class Reply:
     async def _asked(self, name: str, call: _Call) -> AsyncGenerator[Event, None]:
         provider, request = await self._request_for(name)
         before = request.partial
-        yield Attempt(name, request.model, before)
+        board = self._way.board
+        usual = board.usual(provider) if board is not None else None
+        yield Attempt(name, request.model, before, usual, self._after(name))
         self._seam = None
         try:
             async with aclosing(self._deltas(provider, request)) as deltas:
@@ -349,6 +355,7 @@ async def _until_token(
     deltas: AsyncGenerator[Delta, None], handed: asyncio.Event
 ) -> AsyncGenerator[Delta, None]:
     """The deltas up to the first with a token. Raises Failure where the turn was handed on."""
+    handed.clear()
     passing = asyncio.ensure_future(handed.wait())
     try:
         while True:

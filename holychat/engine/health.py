@@ -22,14 +22,13 @@ from holychat.core import breaker as breakers
 from holychat.core import health as healths
 from holychat.core import pacing
 from holychat.core.failure import StoreTrouble, keyless
-from holychat.core.health import Health, Refused, key_of
+from holychat.core.health import Health, Refused, Standing, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, MutableMapping
 
-    from holychat.core.breaker import Policy, State
+    from holychat.core.breaker import Policy
     from holychat.core.failure import Failure
-    from holychat.core.health import Fault
     from holychat.core.pacing import Limits, Rates
     from holychat.core.provider import Provider
     from holychat.store.db import Database
@@ -69,26 +68,7 @@ class Queued:
     position: int
     seconds: float
     ticket: Ticket
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a provider stands. `seconds` are left until somebody may ask (0: now), `held` until the
-    provider itself wants to be asked; `p50` and `p95` are of the seconds to the first token,
-    `error_rate` (0 to 1) is of its last `calls`; `streams` go on and `queue` wait at this moment.
-    """
-
-    state: State
-    seconds: float = 0.0
-    why: str = ""
-    p50: float | None = None
-    p95: float | None = None
-    error_rate: float = 0.0
-    calls: int = 0
-    last_error: Fault | None = None
-    streams: int = 0
-    queue: int = 0
-    held: float = 0.0
+    force: bool = False
 
 
 @dataclass(slots=True)
@@ -139,10 +119,15 @@ class Board:
     ) -> Ticket | Closed | Queued:
         """May a request of about `tokens` tokens go to the provider?
 
-        `waiting` is what the same request got before, and keeps its place. `force` goes past the
-        breaker, not past the limits: for when every provider is closed.
+        `waiting` is what the same request got before, and keeps its place; the line of another
+        provider is left. `force` goes past the breaker, not past the limits: for when every
+        provider is closed; who waits by force goes on so.
         """
+        if waiting is not None and key_of(waiting.ticket.provider) != key_of(provider):
+            self.cancelled(waiting.ticket)
+            waiting = None
         ticket = waiting.ticket if waiting else Ticket(provider, secrets.token_hex(8))
+        force = force or (waiting is not None and waiting.force)
         limits = self._limits(provider.name)
 
         def change(health: Health) -> tuple[Health, pacing.Granted | pacing.Queued | Refused]:
@@ -154,17 +139,17 @@ class Board:
         except asyncio.CancelledError:
             self._leave(ticket)
             raise
-        return self._noted(ticket, said)
+        return self._noted(ticket, said, force)
 
     def _noted(
-        self, ticket: Ticket, said: pacing.Granted | pacing.Queued | Refused
+        self, ticket: Ticket, said: pacing.Granted | pacing.Queued | Refused, force: bool
     ) -> Ticket | Closed | Queued:
         if isinstance(said, Refused):
             self._open.pop(ticket.id, None)
             return Closed(said.seconds, said.why)
         self._open[ticket.id] = _Open(now := self._clock(), now)
         if isinstance(said, pacing.Queued):
-            return Queued(said.position, said.seconds, ticket)
+            return Queued(said.position, said.seconds, ticket, force)
         return ticket
 
     # --- While it is on its way, and at its end: nothing is waited for --------------------------
@@ -245,6 +230,12 @@ class Board:
         if rates is None or found.start is None:
             return rates
         return rates.after(max(0.0, self._clock() - found.granted - found.start))
+
+    def usual(self, provider: Provider) -> float | None:
+        """Seconds after which its first token comes as a rule, by what this process knows."""
+        with self._lock:
+            known = self._kept.get(key_of(provider))
+        return known.p(0.5) if known is not None else None
 
     # --- Looking --------------------------------------------------------------------------------
 

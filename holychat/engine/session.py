@@ -28,9 +28,10 @@ from holychat.store.recorder import Recorder
 from holychat.store.turns import bury_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from holychat.core.health import Standing
     from holychat.core.history import Conversation
     from holychat.settings import Settings
 
@@ -53,7 +54,7 @@ class Session:
             gap=silence or settings["timeouts.gap"],
         )
         self.client = Client(timers, self.learned.quirks)
-        self.recorder = Recorder(store_path(settings, environ))
+        self.recorder = Recorder(store_path(settings, environ), ours=not settings["store"])
         self.board = Board(self.recorder, self._policy(), self._limits, rates=self.client.rates)
 
     def _keyless(self, name: str) -> Provider:
@@ -71,6 +72,10 @@ class Session:
     def _limits(self, name: str) -> Limits:
         fields = ("requests_per_minute", "tokens_per_minute", "streams")
         return Limits(*(self.settings[f"providers.{name}.{field}"] for field in fields))
+
+    async def standings(self, names: Sequence[str]) -> dict[str, Standing]:
+        """How these providers do, by what all holychats here met."""
+        return await self.board.standings([self._keyless(name) for name in names])
 
     async def aclose(self) -> None:
         await self.client.aclose()

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Look:
     """What a writer may know of the user's wishes. `fps` bounds the frames a second.
 
-    `typed` takes the keys that are read while the terminal is asked where its cursor is.
+    `typed` takes the keys that are read while the terminal is asked where its cursor is. `passing`
+    is the key that hands a turn which waits to the next provider.
     """
 
     color: bool = False
@@ -32,6 +33,7 @@ class Look:
     theme: str = "calm"
     fps: int = 20
     typed: Callable[[bytes], None] | None = None
+    passing: str = ""
 
 
 class Writer(Protocol):

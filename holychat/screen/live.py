@@ -36,6 +36,7 @@ SMALL = 48  # characters that are no lump
 LUMP = 2000  # characters that are let out at least, where more than that waits
 BUDGET = 0.015  # seconds of drawing a frame; what is left comes with the next
 CALM = 0.5  # seconds between two changes of the foot's words
+PATIENCE = 3.0  # seconds of waiting after which the key that hands the turn on is named
 SILENT = 2.0  # seconds without a token after which the foot says so
 
 
@@ -50,6 +51,8 @@ class LiveWriter:
         self._troubled = False  # an attempt of this turn failed
         self._until = 0.0  # when the next one is made
         self._next = ""  # and by whom
+        self._usual: float | None = None  # seconds in which its first token comes as a rule
+        self._then = ""  # who could be asked instead
         self._reset("")
 
     def _reset(self, title: str) -> None:
@@ -92,6 +95,7 @@ class LiveWriter:
     def _attempt(self, event: Attempt) -> None:
         """The first of a turn begins a panel; a later one goes on in it, or begins anew below."""
         self._until = 0.0
+        self._usual, self._then = event.usual, event.then
         if self._begun and event.partial:
             self._thoughts.clear()
         else:
@@ -251,11 +255,19 @@ class LiveWriter:
             rows += panel.thinking(self._thoughts, columns, max(1, room - 2))
         if not self._begun:
             if self._until > now:
-                rows.append(panel.waiting(f"{self._next} again in", self._until - now, columns))
+                rows.append(panel.waiting(f"{self._next} again in", self._until - now, "", columns))
             else:
-                doing = "thinking" if self._thoughts else "waiting"
-                rows.append(panel.waiting(doing, now - self._start, columns))
+                rows.append(panel.waiting(*self._waits(now), columns))
         return [*rows, panel.foot(self._said(now) if self._begun else "", columns)]
+
+    def _waits(self, now: float) -> tuple[str, float, str]:
+        """What the spinner says: what it does, for how long, and what helps."""
+        doing, waited = "thinking" if self._thoughts else "waiting", now - self._start
+        said = f"usually {self._usual:.1f} s" if self._usual and not self._thoughts else ""
+        late = waited >= max(PATIENCE, 2 * (self._usual or 0.0))
+        if late and self._then and self._look.passing:
+            said = f"{self._look.passing} asks {self._then}"
+        return doing, waited, said
 
     def _said(self, now: float) -> str:
         """What the foot says while the answer comes."""

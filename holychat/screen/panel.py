@@ -71,10 +71,11 @@ class Panel:
         said = Text(f"· {one_line(text, 2000)}", end="")
         return [[Segment(row.plain, self.theme["dim"])] for row in wrap(said, max(4, columns - 1))]
 
-    def waiting(self, doing: str, waited: float, columns: int) -> Line:
-        """A spinner and the time."""
+    def waiting(self, doing: str, waited: float, said: str, columns: int) -> Line:
+        """A spinner, the time, and what else is to be said of it."""
         step = SPINNER[int(waited / SPIN) % len(SPINNER)]
-        return self.row(self.note(f"{step} {doing} {seconds(waited)}", self.inner(columns)))
+        shown = f"{step} {doing} {seconds(waited)}" + (f" · {said}" if said else "")
+        return self.row(self.note(shown, self.inner(columns)))
 
     def thinking(self, thoughts: list[str], columns: int, room: int) -> list[Line]:
         """The last rows of the reasoning; what is laid out is bounded, however long it is."""

@@ -145,10 +145,6 @@ FIELDS: tuple[Field, ...] = (
         "A file of certificate authorities (PEM) to trust beside the public ones.",
         dotenv=True,
     ),
-    _seconds("connect", 10.0, "Seconds until the connection stands."),
-    _seconds("headers", 60.0, "Seconds until the answer's headers."),
-    _seconds("first", 120.0, "Seconds until the first token."),
-    _seconds("gap", 60.0, "Seconds between two tokens."),
     Field(
         "on_cut",
         "continue",
@@ -156,6 +152,10 @@ FIELDS: tuple[Field, ...] = (
         ("HOLYCHAT_ON_CUT",),
         "What becomes of an answer that breaks off: it is gone on with, left, or begun anew.",
     ),
+    _seconds("connect", 10.0, "Seconds until the connection stands."),
+    _seconds("headers", 60.0, "Seconds until the answer's headers."),
+    _seconds("first", 120.0, "Seconds until the first token."),
+    _seconds("gap", 60.0, "Seconds between two tokens."),
     Field(
         "failover.providers",
         "",

@@ -10,6 +10,8 @@ import pytest
 from holychat import settings as rules
 from holychat.commands import providers
 from holychat.exits import Exit
+from tests.process import Place
+from tests.provider import Provider, answer, error, on_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     Load = Callable[..., Settings]
 
 KEY = "hs-0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def _no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
 
 @pytest.fixture
@@ -93,6 +100,7 @@ def test_json(load: Load, capfd: pytest.CaptureFixture[str]) -> None:
         "usable": True,
         "model": "deepseek-chat",
         "base_url": "https://api.holysheep.ai/v1",
+        "health": None,
     }
     assert KEY not in out
 
@@ -112,3 +120,47 @@ def test_a_choice_that_is_unknown_does_not_hide_the_list(
     assert 'there is no provider "opnai"; did you mean "openai"?' in err
     assert "openai" in out
     assert "*" not in out
+
+
+@on_loop
+async def test_how_they_did_is_seen_by_the_next_process(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    async with Provider() as server:
+        server.script(*answer("Hi"))
+        server.script(*error(400, "what is this"))
+        place.provider(server.base_url, top="failover.attempts = 1\nbreaker.row = 2")
+        unknown = await place.run("providers")
+        await place.run("ask", "one")
+        await place.run("ask", "two")
+        said = await place.run("providers", "--json")
+        for _ in range(2):
+            server.script(*error(500, "asleep"))
+            await place.run("ask", "three")
+        shown = (await place.run("providers")).text
+    assert "first token" not in unknown.text
+    (health,) = [row["health"] for row in json.loads(said.out) if row["health"]]
+    assert (health["state"], health["calls"], health["error_rate"]) == ("closed", 2, 0.5)
+    assert health["p50"] > 0
+    row = next(line for line in shown.splitlines() if line.startswith("* box") and "%" in line)
+    assert "rests" in row
+    assert "75 % of 4" in row
+    assert "asleep" in row
+    assert len(row) < 80
+
+
+@on_loop
+async def test_one_that_rests_is_passed_over_by_the_next_process(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    async with Provider() as server, Provider() as spare:
+        top = 'failover.providers = "spare"\nfailover.attempts = 1\nbreaker.row = 1'
+        more = f'[providers.spare]\nbase_url = "{spare.base_url}"\nmodel = "n"'
+        place.provider(server.base_url, more, top)
+        server.script(*error(500, "asleep"))
+        for _ in range(2):
+            spare.script(*answer("Hi"))
+        first = await place.run("ask", "one")
+        second = await place.run("ask", "two")
+        alone = await place.run("ask", "--no-failover", "three")  # nobody else: it is asked anyway
+    assert (first.out, second.out, alone.code) == (b"Hi\n", b"Hi\n", 4)
+    assert len(server.requests) == 2
+    assert "box rests: " in second.err

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +18,7 @@ from tests.provider import Cut, Gate, Hang, Provider, answer, chunk, error, on_l
 from tests.terminal import Terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SAFE = 0.4  # seconds after which what came is on the disk
@@ -35,6 +36,10 @@ def rows(path: Path, query: str) -> list[Any]:
 
 def messages(path: Path) -> list[tuple[str, str]]:
     return rows(path, "SELECT role, text FROM messages ORDER BY id")
+
+
+def draft(path: Path) -> str:
+    return "".join(row[0] for row in rows(path, "SELECT draft FROM writers"))
 
 
 def sent(server: Provider) -> list[tuple[str, str]]:
@@ -484,6 +489,192 @@ async def test_two_at_once_leave_each_other_alone(tmp_path: Path) -> None:
         ("user", "Something else"),
         ("assistant", "Else."),
     }
+
+
+@on_loop
+async def test_what_is_typed_while_an_answer_streams_survives_too(tmp_path: Path) -> None:
+    async with Provider() as server:
+        async with Terminal(home=tmp_path, environ=to(server)) as term:
+            await begin(term)
+            server.script(chunk("Rivers run to "), Hang())
+            term.type("Tell me about rivers\r")
+            await term.until("Rivers run to")
+            term.type("and now lakk\x7f")
+            await asyncio.sleep(0.3)
+            term.type("es,")
+            term.paste(" and\nmore")
+            await until(lambda: "more" in draft(store(tmp_path)))
+            await kill(term)
+        async with Terminal(home=tmp_path, environ=to(server)) as term:
+            await begin(term)
+            assert OFFER in term.text()
+            assert term.rows()[-5:-3] == ["› and now lakes, and", "· more"] or (
+                "› and now lakes, and" in term.rows()
+            )
+
+
+@on_loop
+async def test_what_was_typed_ahead_and_sent_is_no_draft(tmp_path: Path) -> None:
+    async with Provider() as server:
+        async with Terminal(home=tmp_path, environ=to(server)) as term:
+            await begin(term)
+            gate = Gate()
+            server.script(chunk("Rivers run to "), gate, *answer("the sea."))
+            server.script(*answer("They rest."))
+            term.type("Tell me about rivers\r")
+            await term.until("Rivers run to")
+            term.type("and lakes\r")
+            await until(lambda: draft(store(tmp_path)) == "and lakes\n")
+            gate.open()
+            await term.until("They rest")
+            await term.quiet()
+            await kill(term)
+        assert messages(store(tmp_path))[2] == ("user", "and lakes")
+        async with Terminal(home=tmp_path, environ=to(server)) as term:
+            await begin(term)
+            assert PROMPT in term.rows()
+
+
+# --- A store that fails --------------------------------------------------------------------------
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Another program has begun to write, and does not end it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def in_the_way(home: Path) -> tuple[Path, dict[str, str]]:
+    """A file where the store's folder should be, and the environment that names it."""
+    place = home / "place"
+    place.write_text("")
+    return place, {"HOLYCHAT_STORE": str(place / "chats.db")}
+
+
+@on_loop
+async def test_what_is_not_kept_is_caught_up_with_when_the_trouble_is_over(tmp_path: Path) -> None:
+    place, named = in_the_way(tmp_path)
+    async with Provider() as server:
+        async with Terminal(home=tmp_path, columns=200, environ=to(server, **named)) as term:
+            await begin(term)
+            await ask(term, server, "q1", "One.")
+            for line in ("/fork", "/rename x", "/export talk.md"):
+                assert (await enter(term, line))[0] == "· this conversation is not being kept"
+            await ask(term, server, "q2", "Two.")
+            assert len(re.findall("is not being kept: ", term.text())) == 1
+            place.unlink()
+            assert "· it is called The whole" in await enter(term, "/rename The whole")
+            await ask(term, server, "q3", "Three.")
+            assert "a copy" in (await enter(term, "/fork"))[0]
+            term.type("quit\r")
+            assert await term.end() == 0
+            assert term.text().count("kept again") == 1
+            assert "not kept" not in term.text()
+    said = [("user", "q1"), ("assistant", "One."), ("user", "q2"), ("assistant", "Two.")]
+    said += [("user", "q3"), ("assistant", "Three.")]
+    assert messages(place / "chats.db") == said * 2
+    titles = rows(place / "chats.db", "SELECT title, messages FROM conversations")
+    assert titles == [("The whole", 6)] * 2
+
+
+@on_loop
+async def test_in_the_end_it_says_what_is_not_kept(tmp_path: Path) -> None:
+    place, named = in_the_way(tmp_path)
+    async with Provider() as server:
+        async with Terminal(home=tmp_path, columns=200, environ=to(server, **named)) as term:
+            await begin(term)
+            for number in range(5):
+                await ask(term, server, f"q{number}", "So.")
+            await enter(term, "/clear")
+            await ask(term, server, "another", "So.")
+            term.type("quit\r")
+            assert await term.end() == 0
+            await term.quiet()
+            assert term.rows()[-1] == (
+                "· not kept, or not whole: “q3”, “q4”, “another” and 3 before"
+            )
+        async with Terminal(home=tmp_path, columns=200, environ=to(server, **named)) as term:
+            await begin(term)
+            await ask(term, server, "q1", "One.")
+            place.unlink()
+            term.type("quit\r")
+            assert await term.end() == 0
+            await term.quiet()
+            assert "not kept" not in term.text()
+    assert messages(place / "chats.db") == [("user", "q1"), ("assistant", "One.")]
+
+
+@pytest.mark.slow
+@on_loop
+async def test_a_locked_store_is_said_at_once_also_at_the_prompt(tmp_path: Path) -> None:
+    async with Provider() as server:
+        async with Terminal(home=tmp_path, columns=200, environ=to(server)) as term:
+            await begin(term)
+            await ask(term, server, "q1", "One.")
+            with held(store(tmp_path)):
+                await ask(term, server, "q2", "Two.")
+                assert "not being kept" not in term.text()
+                term.type("half a line")
+                await term.until("this conversation is not being kept: .* holds it locked")
+                await term.quiet()
+                shown = term.rows()
+                assert shown.index("Two.") < shown.index("› half a line")
+                assert len([row for row in shown if "not being kept" in row]) == 1
+                assert shown.index("› half a line") > next(
+                    at for at, row in enumerate(shown) if "not being kept" in row
+                )
+            await term.until("kept again")  # nobody has to do anything for it
+            await term.quiet()
+            assert messages(store(tmp_path))[2:] == [("user", "q2"), ("assistant", "Two.")]
+            server.script(*answer("Three."))
+            term.type(" and more\r")
+            await term.until("Three")
+            await term.quiet()
+    assert messages(store(tmp_path))[4] == ("user", "half a line and more")
+
+
+@pytest.mark.slow
+@on_loop
+async def test_a_locked_store_is_said_of_the_conversation_that_it_befell(tmp_path: Path) -> None:
+    async with Provider() as server:
+        async with Terminal(home=tmp_path, columns=200, environ=to(server)) as term:
+            await begin(term)
+            await ask(term, server, "q1", "One.")
+            with held(store(tmp_path)):
+                await ask(term, server, "q2", "Two.")
+                await enter(term, "/clear")
+                await term.until("the conversation with “q2” is not being kept: ")
+                await term.quiet()
+                await ask(term, server, "q3", "Three.")
+                await term.until("this conversation is not being kept: ")
+            await term.until("kept again")
+            term.type("quit\r")
+            assert await term.end() == 0
+    counts = rows(store(tmp_path), "SELECT title, messages FROM conversations ORDER BY title")
+    assert counts == [("q1", 4), ("q3", 2)]
+
+
+@pytest.mark.slow
+@on_loop
+async def test_a_locked_store_is_said_while_the_answer_is_waited_for(tmp_path: Path) -> None:
+    async with Provider() as server:
+        async with Terminal(home=tmp_path, columns=200, environ=to(server)) as term:
+            await begin(term)
+            await ask(term, server, "q1", "One.")
+            gate = Gate()
+            with held(store(tmp_path)):
+                server.script(gate, *answer("Two."))
+                term.type("q2\r")
+                await term.until("this conversation is not being kept: ")
+                assert "Two." not in term.text()
+                gate.open()
+                await term.until("Two")
+                await term.quiet()
+            term.type("quit\r")
+            assert await term.end() == 0
+    assert messages(store(tmp_path))[2:] == [("user", "q2"), ("assistant", "Two.")]
 
 
 # --- Gone on with --------------------------------------------------------------------------------

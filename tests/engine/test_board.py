@@ -291,6 +291,29 @@ async def test_who_waits_in_the_line_is_no_trial_yet(world: World) -> None:
 
 
 @on_loop
+async def test_who_waits_by_force_goes_on_so(world: World) -> None:
+    board = world.board()
+    before = await ticket(board)
+    await fail(board, 3)
+    world.limits = Limits(streams=1)
+    waiting = await board.admit(P, 100, force=True)
+    assert isinstance(waiting, Queued)
+    waiting = await queued(board, waiting)
+    board.cancelled(before)
+    assert await ticket(board, waiting=waiting) == waiting.ticket
+
+
+@on_loop
+async def test_who_turns_to_another_provider_leaves_the_line(world: World) -> None:
+    board, world.limits = world.board(), Limits(streams=1)
+    await ticket(board)
+    waiting = await queued(board)
+    other = await ticket(board, Q, waiting=waiting)
+    assert other.provider == Q
+    assert (await standing(board)).queue == 0
+
+
+@on_loop
 async def test_a_429_that_says_when_holds_everybody(world: World) -> None:
     board = world.board()
     await fail(board, 1, Failure(Kind.RATE, "slow down", status=429, retry_after=7.0))

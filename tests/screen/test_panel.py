@@ -44,7 +44,7 @@ def test_no_row_is_as_wide_as_the_window(
         panel.foot(said, columns),
         panel.foot(said, columns, warn=True),
         panel.note(said, columns),
-        panel.waiting("waiting", 12.5, columns),
+        panel.waiting("waiting", 12.5, said, columns),
         panel.thought(12.5, 1234, columns),
         *thinking,
     ]

@@ -1,4 +1,5 @@
-"""The file of conversations, as it was found. Reads it; changes nothing in it."""
+"""The file of conversations, as it was found. A damaged search index is made anew, for nothing is
+in it that is not in the messages; nothing else in the file is changed."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ WHOLE = 256 << 20  # bytes up to which all of it is read: a second or two
 
 
 def facts(settings: Settings, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Where it is, how much is in it, and under `wrong` what is not as it should be."""
+    """Where it is, how much is in it, and under `wrong` what is not as it should be; under
+    `mended` what was not, and is."""
     path = store_path(settings, environ)
     if path is None:
         return {"path": ""}
@@ -36,7 +38,7 @@ def facts(settings: Settings, environ: Mapping[str, str]) -> dict[str, Any]:
             counted = db.row("SELECT count(*) AS n FROM conversations")
             found["conversations"] = counted["n"] if counted else 0
             found["checked"] = size <= WHOLE
-            found["wrong"] = db.check() if found["checked"] else []
+            found["mended"], found["wrong"] = db.mend() if found["checked"] else ([], [])
         finally:
             db.close()
     except StoreTrouble as trouble:
@@ -55,6 +57,7 @@ def line(found: Mapping[str, Any]) -> str:
         f"{many:,} {'conversation' if many == 1 else 'conversations'}",
         f"{found['size'] / 1e6:,.1f} MB",
         f"SQLite {found.get('sqlite', '?')}",
+        *found.get("mended", ()),
         "sound" if found.get("checked") and not found.get("wrong") else "",
     ]
     return f"{found['path']}: {', '.join(filter(None, parts))}"

@@ -6,6 +6,7 @@ nothing is kept it is not called.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
 
@@ -166,12 +167,13 @@ def _path(file: str) -> str:
 async def _here(repl: Repl, none: str) -> Conversation:
     """This conversation, as it is kept. Raises UsageError where it is not.
 
-    One whose store broke is kept in part: to go on with that part would lose the rest.
+    One whose store failed is kept in part: to go on with that part would lose the rest. Behind all
+    that is being written, for the trouble may not be known yet; or it may be over.
     """
     session = await repl.session()
     recorder = session.recorder
-    if not recorder.keeping:
-        raise UsageError("this conversation is not being kept")
+    if not await asyncio.wrap_future(recorder.caught_up()):
+        raise UsageError("this conversation is not being kept", "Nothing was done.")
     if not recorder.conversation:
         raise UsageError(f"there is {none} yet")
     here: Conversation = await session.stored(get, recorder.conversation)

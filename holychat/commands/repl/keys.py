@@ -22,7 +22,7 @@ from holychat import env
 from holychat.core.sanitize import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from prompt_toolkit.input import Input
     from prompt_toolkit.key_binding import KeyPress, KeyPressEvent
@@ -125,11 +125,27 @@ def typed_before(source: Input) -> None:
         store_typeahead(source, keys)
 
 
+def text_of(keys: Iterable[KeyPress]) -> str:
+    """What the keys would leave in an empty line; nearly, for the cursor stays at its end."""
+    text = ""
+    for press in keys:
+        if press.key == Keys.BracketedPaste:
+            text += visible(press.data.replace("\r\n", "\n").replace("\r", "\n"))
+        elif press.key in (Keys.ControlM, Keys.ControlJ):
+            text += "\n"
+        elif press.key == Keys.Backspace:
+            text = text[:-1]
+        elif len(press.key) == 1:  # a character: the others have names
+            text += press.key
+    return text
+
+
 class Typing:
     """The keyboard between two prompts, while an answer streams or a command works.
 
     Ctrl-C calls `stop`, Ctrl-Z suspends the process (`pause` takes the panel off the screen, the
-    next token puts it back); every other key waits for the next prompt.
+    next token puts it back), Ctrl-N calls `pass_on`; every other key waits for the next prompt, and
+    `typed` is told.
     """
 
     def __init__(
@@ -137,11 +153,20 @@ class Typing:
         source: Input,
         stop: Callable[[], None],
         pause: Callable[[], None],
+        typed: Callable[[], None],
+        pass_on: Callable[[], None],
     ) -> None:
         self._source = source
+        self._pass_on = pass_on
         self._stop = stop
         self._pause = pause
+        self._typed = typed
         self._kept: list[KeyPress] = []
+
+    @property
+    def ahead(self) -> str:
+        """What waits for the next prompt."""
+        return text_of(self._kept)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -175,10 +200,13 @@ class Typing:
         for press in self._source.read_keys():
             if press.key == Keys.ControlC:
                 self._stop()
+            elif press.key == Keys.ControlN:
+                self._pass_on()
             elif press.key == Keys.ControlZ:
                 self._suspend()
             elif press.key not in (Keys.CPRResponse, Keys.SIGINT):
                 self._kept.append(press)
+                self._typed()
 
     def _suspend(self) -> None:
         if not hasattr(signal, "SIGTSTP"):

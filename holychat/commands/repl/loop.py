@@ -20,9 +20,9 @@ from holychat import env
 from holychat.commands.repl import slash
 from holychat.commands.repl.keys import Typing, typed_before
 from holychat.commands.repl.prompt import Prompt
-from holychat.commands.repl.resume import Left, offer, tail
+from holychat.commands.repl.resume import Left, offer, tail, unkept
 from holychat.commands.repl.voice import Voice
-from holychat.core.chat import Done, Finish
+from holychat.core.chat import Done, Finish, Notice
 from holychat.core.failure import HolychatError, SettingsError, UsageError
 from holychat.core.provider import DEMO
 from holychat.engine.choice import chosen, missing_key
@@ -78,8 +78,11 @@ class Repl(Voice):
         self.orphan = ""  # a conversation whose last answer broke off when a holychat was killed
         self._left_behind = Left()
         self._taking: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._prompt = Prompt(self)
-        self._typing = Typing(self._prompt.input, self._stop, self._pause)
+        self._typing = Typing(
+            self._prompt.input, self._stop, self._pause, self._prompt.later, self._pass_on
+        )
 
     def _first_choice(self) -> tuple[str, str]:
         """Provider and model to begin with, from settings alone: nothing is asked or loaded.
@@ -108,6 +111,11 @@ class Repl(Voice):
         return self._running is not None
 
     @property
+    def ahead(self) -> str:
+        """What will stand at the next prompt, as far as it is typed already."""
+        return self.default + self._typing.ahead
+
+    @property
     def asked(self) -> tuple[str, str]:
         """(model, provider) that the next prompt goes to."""
         if self.talk is not None:
@@ -122,6 +130,7 @@ class Repl(Voice):
     async def resume(self, name: str, *, hint: bool = True) -> None:
         """Go on with a kept conversation and show where it stands."""
         session = await self._client()
+        await asyncio.wrap_future(session.recorder.caught_up())  # it may be the one that is open
         await self._enter(session, name)
         self.orphan = ""
         tail(self, self.chat, hint=hint)
@@ -150,7 +159,17 @@ class Repl(Voice):
             self._begin(provider, model)
         else:
             self.talk.provider, self.talk.model = provider, model
+            self.talk.pinned = self.talk.pinned or session.pins(wanted, pinned)
         self.note(f"now {who(model, provider.name)}")
+
+    async def unpin(self) -> None:
+        """Go on with the settings' own choice, and whoever stands in for it."""
+        session = await self._client()
+        provider, model = await session.choose()
+        if self.talk is None:
+            self._begin(provider, model)
+        self.chat.provider, self.chat.model, self.chat.pinned = provider, model, False
+        self.note(f"now {who(model, provider.name)}, or who stands in for it")
 
     # --- What it says -----------------------------------------------------------------------
 
@@ -162,6 +181,31 @@ class Repl(Voice):
         """What is to be said of the store and of a model that is not there any more."""
         while session.recorder.warnings:
             self.note(session.recorder.warnings.popleft())
+
+    async def _watch(self, session: Session) -> None:
+        """Say what befalls the store when it does: beside the answer, or above the prompt."""
+        while True:
+            await asyncio.wrap_future(session.recorder.warned())
+            warnings = session.recorder.warnings
+            if self._out is not None:
+                while warnings:
+                    self._out.show(Notice(warnings.popleft()))
+            elif self._prompt.is_open:
+                await run_in_terminal(lambda: self._warn(session))
+            else:
+                self._warn(session)
+
+    async def _leave(self) -> None:
+        """Write what is left, and say what is not in the store."""
+        session = self.opened
+        if session is None:
+            return
+        if self._watching is not None:
+            self._watching.cancel()
+        await session.aclose()
+        self._warn(session)
+        if said := unkept(session.recorder.unkept):
+            self.note(said)
 
     def restyle(self, theme: str) -> None:
         """Go on in the colours of another theme."""
@@ -190,8 +234,7 @@ class Repl(Voice):
                 except EOFError:
                     break
                 await self._survive(text)
-        if self.opened is not None:
-            await self.opened.aclose()
+        await self._leave()
         return Exit.OK
 
     async def _survive(self, text: str) -> None:
@@ -251,6 +294,11 @@ class Repl(Voice):
         if self._out is not None:
             self._out.close()
 
+    def _pass_on(self) -> None:
+        """Hand a turn that waits to the next provider."""
+        if self.talk is not None:
+            self.talk.handed.set()
+
     def _stop(self) -> None:
         task = self._answer or self._running
         if task is not None:
@@ -283,6 +331,8 @@ class Repl(Voice):
             await asyncio.to_thread(import_module, name)
         if self.opened is None:
             self.opened = module.Session(self.settings, os.environ, self.wish.timeout)
+            self._watching = asyncio.get_running_loop().create_task(self._watch(self.opened))
+            self._watching.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self.opened
 
     async def _open(self) -> None:
@@ -328,7 +378,8 @@ class Repl(Voice):
     def _begin(self, provider: Provider, model: str) -> None:
         if self.opened is None:
             return
-        self.talk = self.opened.chat(provider, model)
+        pinned = self.opened.pins(self.wish.model, self.wish.provider)
+        self.talk = self.opened.chat(provider, model, pinned=pinned)
         self.talk.params.update(self.wish.params)
         self.opened.client.warm(provider)
         self._prompt.refresh()

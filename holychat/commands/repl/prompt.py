@@ -53,6 +53,11 @@ class Prompt:
         self._session.default_buffer.on_text_changed += self._typed
 
     @property
+    def is_open(self) -> bool:
+        """Whether the user is asked at this moment."""
+        return self._session.app.is_running
+
+    @property
     def input(self) -> Input:
         """Where the keys come from."""
         return self._session.app.input
@@ -68,6 +73,8 @@ class Prompt:
             painted()
 
         self._session.app.after_render += once
+        if default:
+            self.later()
         text = await self._session.prompt_async(default=default)
         if self._draft is not None:
             self._draft.cancel()
@@ -136,21 +143,28 @@ class Prompt:
     def _typed(self, _: Any) -> None:
         """A key was pressed: the hint has been read, and a connection will be wanted soon."""
         self._hint = ""
+        self.later()
         session, chat = self._repl.opened, self._repl.talk
-        loop = asyncio.get_running_loop()
-        if session is not None and self._draft is None:
-            self._draft = loop.call_later(DRAFT, self._keep_draft)
-        now = loop.time()
+        now = asyncio.get_running_loop().time()
         if session and chat and now - self._warmed > WARM_EVERY:
             self._warmed = now
             session.client.warm(chat.provider)
 
+    def later(self) -> None:
+        """Keep in a moment what is typed, at the prompt or ahead of it."""
+        if self._draft is None:
+            self._draft = asyncio.get_running_loop().call_later(DRAFT, self._keep_draft)
+
     def _keep_draft(self) -> None:
         """What is being typed survives us too; once more when there are more keys."""
         self._draft = None
-        if self._repl.opened is not None and not self._repl.busy:
-            text = self._pastes.unfold(self._session.default_buffer.text)
-            self._repl.opened.recorder.draft(text)
+        if self._repl.opened is None:  # it is being loaded
+            self.later()
+        elif self._repl.busy or self.is_open:  # in between, what was sent stands there still
+            text = self._repl.ahead if self._repl.busy else self._session.default_buffer.text
+            text = self._pastes.unfold(text)
+            if text or self._draft_kept:
+                self._repl.opened.recorder.draft(text)
             self._draft_kept = bool(text)
 
     def _toolbar(self) -> FormattedText:

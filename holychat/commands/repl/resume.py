@@ -14,10 +14,14 @@ from holychat.core.sanitize import one_line
 from holychat.screen.words import BROKE_OFF, broke_off, ending
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from holychat.commands.repl.voice import Voice
     from holychat.core.history import Orphan
     from holychat.engine.conversation import Chat
     from holychat.engine.session import Session
+
+SEVERAL = 3  # prompts that are named; the line is to stay one
 
 
 class Left:
@@ -55,6 +59,15 @@ def offer(voice: Voice, orphan: Orphan) -> None:
     )
     voice.note("/continue goes on with it, /discard throws it away; else it just stays")
     env.out("")
+
+
+def unkept(prompts: Sequence[str]) -> str:
+    """What is not in the store, in a line; empty where everything is."""
+    if not prompts:
+        return ""
+    named = ", ".join(f"“{one_line(prompt, 30)}”" for prompt in prompts[-SEVERAL:])
+    more = f" and {len(prompts) - SEVERAL} before" if len(prompts) > SEVERAL else ""
+    return f"not kept, or not whole: {named}{more}"
 
 
 def tail(voice: Voice, chat: Chat, *, hint: bool = True) -> None:

@@ -17,6 +17,7 @@ from holychat.core.codeblocks import CodeBlock, code_blocks
 from holychat.core.failure import UsageError
 from holychat.core.provider import DEMO
 from holychat.core.sanitize import one_line, visible
+from holychat.screen.standings import standings_table
 from holychat.screen.theme import THEMES
 
 if TYPE_CHECKING:
@@ -88,16 +89,29 @@ async def model(repl: Repl, name: str) -> None:
 
 @command("[NAME]", takes="providers", alone=True)
 async def provider(repl: Repl, name: str) -> None:
-    """Show the providers, or go on with another."""
+    """Show the providers, or ask one and nobody else; auto: as the settings say."""
     if not name:
         for known in repl.settings.names():
             mark = "›" if known == repl.asked[1] else " "
             state = "" if repl.settings.has_key(known) else "  (no key)"
             repl.say(f"{mark} {known}{state}")
         return
+    if name == "auto":
+        await repl.unpin()
+        return
     await repl.switch("", name)
     if name == DEMO:
         repl.note("the demo is a script, no model")
+
+
+@command(alone=True)
+async def providers(repl: Repl, _: str) -> None:
+    """How the providers do: health, first token, errors."""
+    session = await repl.session()
+    names = [name for name in repl.settings.names() if repl.settings.has_key(name)]
+    standings = await session.standings(names)
+    for row in standings_table(standings, repl.asked[1]):
+        repl.say(row)
 
 
 @command("[TEXT]")

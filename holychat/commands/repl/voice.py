@@ -103,4 +103,5 @@ class Voice:
             theme=self.theme,
             fps=self.settings["ui.fps"],
             typed=typed,
+            passing="Ctrl-N",
         )
