@@ -64,7 +64,7 @@ class Kind(StrEnum):
     GARBAGE = "not-the-protocol"  # HTML, a redirect, something that is no chat completion
     TOO_BIG = "too-big"  # one event over the bound
     IGNORED = "prefix-ignored"  # it was to go on with an answer, and began another
-    PASSED = "passed-on"  # nothing failed: the user handed the turn to the next provider
+    PASSED = "handed-on"  # nothing failed: the user handed the turn to the next provider
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,7 +235,7 @@ class Reply:
             if board is not None and ticket is not None:
                 board.answered(ticket, call.start, call.first, call.tokens)
         except Failure as failure:
-            if board is not None and ticket is not None:
+            if board is not None and ticket is not None and failure.kind is not Kind.PASSED:
                 board.failed(ticket, failure)
             raise
         finally:

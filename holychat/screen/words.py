@@ -116,9 +116,13 @@ def path(turn: Turn) -> str:
     before = [one for one in turn.attempts if one.failure is not None and not one.role]
     if not before or turn.failure is not None:
         return ""
-    said = [f"{one.provider} {_short(one.failure)}" for one in before if one.failure]
-    other = any(one.provider != turn.provider for one in before)
-    return (f"via {turn.provider} " if other else "") + "after " + ", ".join(dict.fromkeys(said))
+    said: dict[str, dict[str, None]] = {}  # sets that keep their order
+    for one in before:
+        if one.failure is not None:
+            said.setdefault(one.provider, {})[_short(one.failure)] = None
+    other = any(name != turn.provider for name in said)
+    after = ", ".join(f"{name} {', '.join(what)}" for name, what in said.items())
+    return (f"via {turn.provider} " if other else "") + f"after {after}"
 
 
 def _short(failure: Failure) -> str:

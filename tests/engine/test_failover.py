@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from holychat.core.chat import Attempt, Delta, Done, Event, Failed, Finish, Notice, Turn
+from holychat.core.breaker import Policy
+from holychat.core.chat import Attempt, Delta, Done, Event, Failed, Finish, Notice, Queued, Turn
 from holychat.core.failure import Kind, SettingsError
+from holychat.core.pacing import Limits
 from holychat.core.provider import Provider, Secret
 from holychat.core.route import Rules
 from holychat.engine.conversation import Chat
 from holychat.engine.failover import Candidate
+from holychat.engine.health import Board
 from holychat.net.client import Client, Timers
+from holychat.store.recorder import Recorder
 from tests import provider as loopback
 from tests.provider import (
     DONE,
@@ -419,3 +423,85 @@ async def test_a_switch_is_said() -> None:
     assert [(each.provider, each.then) for each in said if isinstance(each, Failed)] == [
         ("box", "spare")
     ]
+
+
+@on_loop
+async def test_what_was_handed_on_is_nobodys_fault() -> None:
+    async with world() as the:
+        board = the.chat.board = Board(Recorder(None), Policy(), lambda _: Limits())
+        gate = Gate()
+        the.box.script(gate, *answer("too late"))
+        the.spare.script(*answer("Hi"))
+        the.chat.client.timers = Timers(headers=30, first=30)
+        saying = asyncio.ensure_future(the.say())
+        await until(lambda: the.box.requests)
+        the.chat.handed.set()
+        await saying
+        gate.open()
+        spare = await the.chat.resolve("spare")  # type: ignore[misc]
+        standings = await board.standings([the.chat.provider, spare.provider])
+    assert (standings["box"].calls, standings["box"].streams) == (0, 0)
+    assert (standings["spare"].calls, standings["spare"].error_rate) == (1, 0.0)
+
+
+@on_loop
+async def test_who_rests_is_passed_over_and_said() -> None:
+    async with world(rules=Rules(base=0.01, attempts=1)) as the:
+        the.chat.board = Board(Recorder(None), Policy(row=1, cooldown=30), lambda _: Limits())
+        the.box.script(*error(500))
+        for _ in range(2):
+            the.spare.script(*answer("Hi"))
+        await the.say()
+        turn = await the.say()
+    assert (turn.provider, the.asked) == ("spare", ["spare"])
+    assert [each.text for each in the.events if isinstance(each, Notice)] == [
+        "box rests: 1 failure in a row"
+    ]
+
+
+@on_loop
+async def test_where_all_rest_the_soonest_is_asked_anyway() -> None:
+    async with world(rules=Rules(base=0.01, attempts=1)) as the:
+        the.chat.board = Board(Recorder(None), Policy(row=1, cooldown=30), lambda _: Limits())
+        the.box.script(*error(500))
+        the.spare.script(*error(500))
+        await the.say()
+        the.box.script(*answer("Hi"))
+        turn = await the.say()
+    assert (turn.text, the.asked) == ("Hi", ["box"])
+
+
+@on_loop
+async def test_a_full_provider_is_waited_for_in_line() -> None:
+    async with world(alone=True) as the:
+        the.chat.board = Board(Recorder(None), Policy(), lambda _: Limits(streams=1))
+        gate = Gate()
+        the.box.script(chunk("a"), gate, FINISH, DONE)
+        the.box.script(*answer("b"))
+        the.chat.client.timers = Timers()
+        chat = replace(the.chat, exchanges=[], handed=asyncio.Event())
+        other = World(chat, the.box, the.spare)
+        first = asyncio.ensure_future(the.say())
+        await until(lambda: the.box.requests)
+        waiting = asyncio.ensure_future(other.say("two"))
+        await until(lambda: any(isinstance(each, Queued) for each in other.events))
+        assert len(the.box.requests) == 1
+        gate.open()
+        await first
+        assert (await waiting).text == "b"
+    assert next(each.position for each in other.events if isinstance(each, Queued)) == 1
+
+
+@on_loop
+async def test_a_line_that_is_left_is_left() -> None:
+    async with world(alone=True) as the:
+        board = the.chat.board = Board(Recorder(None), Policy(), lambda _: Limits(streams=1))
+        ticket = await board.admit(the.chat.provider, 1)
+        saying = asyncio.ensure_future(the.say())
+        await until(lambda: any(isinstance(each, Queued) for each in the.events))
+        saying.cancel()
+        await asyncio.wait({saying}, timeout=5)
+        standing = (await board.standings([the.chat.provider]))["box"]
+        assert (standing.streams, standing.queue) == (1, 0)
+        board.cancelled(ticket)  # type: ignore[arg-type]
+    assert the.box.requests == []

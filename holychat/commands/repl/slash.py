@@ -110,7 +110,8 @@ async def providers(repl: Repl, _: str) -> None:
     session = await repl.session()
     names = [name for name in repl.settings.names() if repl.settings.has_key(name)]
     standings = await session.standings(names)
-    for row in standings_table(standings, repl.asked[1]):
+    asked = {name: one for name, one in standings.items() if one.calls or name == repl.asked[1]}
+    for row in standings_table(asked, repl.asked[1]):
         repl.say(row)
 
 
