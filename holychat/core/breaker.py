@@ -12,9 +12,8 @@ value; a clock that was set wrong is met by bounds: nothing lies further ahead t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 KEPT = 200  # calls that are remembered; more within one window tell nothing new
 SAMPLES = 3  # late answers that show something, where `row` does not say how many
@@ -22,8 +21,7 @@ SLACK = 1.0  # seconds by which a moment may lie too far ahead: rounding, and cl
 GREATEST = 1e15  # no time, no number of tokens is greater
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """When it opens and for how long: seconds, and shares from 0 to 1.
 
     `errors` is the share of failures above which it opens, once there are `calls` calls within
@@ -53,23 +51,20 @@ class State(StrEnum):
     HALF_OPEN = "half-open"  # one may try
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     at: float
     ok: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Slow:
-    """A run of late answers: when the first and the last of them came, and how many there were."""
+class Slow(NamedTuple):
+    """A run of late answers: when the first and the last of them came, and how many (`times`)."""
 
     since: float = 0.0
     last: float = 0.0
-    count: int = 0
+    times: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Breaker:
+class Breaker(NamedTuple):
     """What is known of one provider. `opened` is None while it is closed.
 
     `until` is when the cool-down of `rest` seconds ends, `why` a sentence for the user. `prober`
@@ -119,7 +114,7 @@ def admit(
     another = breaker.prober != who and _tried(breaker, now, policy)
     if another or (found is State.OPEN and not force):
         return breaker, force
-    return replace(breaker, prober=who, claim=now + policy.probe), True
+    return breaker._replace(prober=who, claim=now + policy.probe), True
 
 
 def _tried(breaker: Breaker, now: float, policy: Policy) -> bool:
@@ -148,7 +143,7 @@ def answered(
         breaker = Breaker()
     calls = _called(breaker, Call(now, ok=True), policy)
     late = _later(breaker.slow, start, now, policy)
-    return _judged(replace(breaker, calls=calls, slow=late), now, policy)
+    return _judged(breaker._replace(calls=calls, slow=late), now, policy)
 
 
 def failed(breaker: Breaker, who: str, now: float, policy: Policy = DEFAULT) -> Breaker:
@@ -156,7 +151,7 @@ def failed(breaker: Breaker, who: str, now: float, policy: Policy = DEFAULT) -> 
     found = state(breaker, now, policy)
     if found is State.CLOSED:
         calls = _called(breaker, Call(now, ok=False), policy)
-        return _judged(replace(breaker, calls=calls), now, policy)
+        return _judged(breaker._replace(calls=calls), now, policy)
     if found is State.HALF_OPEN and breaker.prober == who:
         return _opened(breaker, now, policy, f"failed again after a rest of {breaker.rest:g} s")
     return released(breaker, who)  # asked by force, or before it opened: we knew that
@@ -164,7 +159,7 @@ def failed(breaker: Breaker, who: str, now: float, policy: Policy = DEFAULT) -> 
 
 def released(breaker: Breaker, who: str) -> Breaker:
     """Nothing came of it, of nobody's fault (the user stopped it): somebody else may try."""
-    return replace(breaker, prober="", claim=0.0) if breaker.prober == who else breaker
+    return breaker._replace(prober="", claim=0.0) if breaker.prober == who else breaker
 
 
 def _called(breaker: Breaker, call: Call, policy: Policy) -> tuple[Call, ...]:
@@ -177,8 +172,8 @@ def _later(slow: Slow, start: float | None, now: float, policy: Policy) -> Slow:
         return slow
     if start <= policy.slow:
         return Slow()
-    if slow.count and 0 <= now - slow.last <= policy.window:
-        return Slow(slow.since, now, slow.count + 1)
+    if slow.times and 0 <= now - slow.last <= policy.window:
+        return Slow(slow.since, now, slow.times + 1)
     return Slow(now, now, 1)
 
 
@@ -197,7 +192,7 @@ def _reason(breaker: Breaker, policy: Policy) -> str:
         return f"{100 * share:.0f} % of {total} calls failed within {policy.window:g} s"
     slow = breaker.slow
     lasts = slow.last - slow.since >= policy.window
-    if policy.slow and lasts and slow.count >= (policy.row or SAMPLES):
+    if policy.slow and lasts and slow.times >= (policy.row or SAMPLES):
         return f"answers began later than {1000 * policy.slow:g} ms for {policy.window:g} s"
     return ""
 
@@ -220,7 +215,7 @@ def as_json(breaker: Breaker) -> dict[str, Any]:
     slow = breaker.slow
     return {
         "calls": [[call.at, int(call.ok)] for call in breaker.calls],
-        "slow": [slow.since, slow.last, slow.count],
+        "slow": [slow.since, slow.last, slow.times],
         "opened": breaker.opened,
         "until": breaker.until,
         "rest": breaker.rest,

@@ -6,9 +6,8 @@ not know a clock or a store: `store.health` keeps the value, `engine.health` kno
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holychat.core import breaker as breakers
 from holychat.core import pacing
@@ -28,36 +27,32 @@ SHOWN = 200  # characters of an error
 TRYING = "somebody else is trying whether it is back"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a call went, and when: `kind` is a failure's, empty for an answer."""
 
     at: float
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """The text of an error, and when it was met."""
 
     text: str
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """The breaker says no: for how many seconds at most, and why."""
 
     seconds: float
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(NamedTuple):
     """Of one provider at one origin. `firsts` are seconds until the first token."""
 
-    breaker: Breaker = field(default_factory=Breaker)
-    pace: Pace = field(default_factory=Pace)
+    breaker: Breaker = Breaker()
+    pace: Pace = Pace()
     firsts: tuple[float, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
     last_error: Fault | None = None
@@ -76,8 +71,7 @@ class Health:
         return sum(bool(one.kind) for one in self.outcomes) / (len(self.outcomes) or 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """How a provider stands. `seconds` are left until somebody may ask (0: now), `held` until the
     provider itself wants to be asked; `p50` and `p95` are of the seconds to the first token,
     `error_rate` (0 to 1) is of its last `calls`; `streams` go on and `queue` wait at this moment.
@@ -120,8 +114,8 @@ def admit(
         return _without(health, who), _refused(breaker, now, policy)
     pace, said = pacing.ask(health.pace, who, tokens, now, limits)
     if isinstance(said, Queued):
-        return replace(health, pace=pace), said
-    return replace(health, breaker=breaker, pace=pace), said
+        return health._replace(pace=pace), said
+    return health._replace(breaker=breaker, pace=pace), said
 
 
 def _refused(breaker: Breaker, now: float, policy: Policy) -> Refused:
@@ -134,12 +128,12 @@ def renewed(health: Health, who: str, now: float, policy: Policy) -> Health:
     breaker = health.breaker
     if breaker.prober == who:
         breaker, _ = breakers.admit(breaker, who, now, policy, force=True)
-    return replace(health, breaker=breaker, pace=pacing.renew(health.pace, who, now))
+    return health._replace(breaker=breaker, pace=pacing.renew(health.pace, who, now))
 
 
 def taught(health: Health, rates: Rates | None, now: float) -> Health:
     """What the provider said of its limits, if it did."""
-    return health if rates is None else replace(health, pace=pacing.taught(health.pace, rates, now))
+    return health if rates is None else health._replace(pace=pacing.taught(health.pace, rates, now))
 
 
 def answered(
@@ -156,8 +150,7 @@ def answered(
     `tokens` is what it cost, prompt and answer; None where that is not known.
     """
     pace = health.pace if tokens is None else pacing.spent(health.pace, who, tokens, now)
-    return replace(
-        health,
+    return health._replace(
         breaker=breakers.answered(health.breaker, who, start, now, policy),
         pace=pacing.leave(pace, who),
         firsts=health.firsts if first is None else (*health.firsts, first)[-KEPT:],
@@ -176,8 +169,7 @@ def failed(health: Health, who: str, failure: Failure, now: float, policy: Polic
     pace = pacing.leave(health.pace, who)
     if failure.kind is Kind.RATE and failure.retry_after:
         pace = pacing.hold(pace, now + failure.retry_after, now)
-    return replace(
-        health,
+    return health._replace(
         breaker=breaker,
         pace=pace,
         outcomes=_then(health, failure.kind.value, now),
@@ -192,7 +184,7 @@ def cancelled(health: Health, who: str) -> Health:
 
 def _without(health: Health, who: str) -> Health:
     pace = pacing.leave(health.pace, who)
-    return replace(health, breaker=breakers.released(health.breaker, who), pace=pace)
+    return health._replace(breaker=breakers.released(health.breaker, who), pace=pace)
 
 
 def _then(health: Health, kind: str, now: float) -> tuple[Outcome, ...]:
@@ -221,8 +213,7 @@ def from_json(obj: Any) -> Health:
     health = Health(breakers.from_json(obj.get("breaker")), pacing.from_json(obj.get("pace")))
     try:
         fault = obj["last_error"]
-        return replace(
-            health,
+        return health._replace(
             firsts=tuple(number(one) for one in obj["firsts"])[-KEPT:],
             outcomes=tuple(Outcome(number(at), text(kind)) for at, kind in obj["outcomes"])[-KEPT:],
             last_error=None if fault is None else Fault(text(fault[0]), number(fault[1])),

@@ -121,6 +121,8 @@ def as_json(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         pairs = ((f.name, as_json(getattr(value, f.name))) for f in fields(value))
         return {name: each for name, each in pairs if each not in (None, "", {}, [], False)}
+    if hasattr(value, "_asdict"):  # a named tuple is one too, not a list
+        return as_json(value._asdict())
     if isinstance(value, (list, tuple)):
         return [as_json(each) for each in value]
     if hasattr(value, "items"):

@@ -8,9 +8,8 @@ than it can, so that nobody waits for ever. Who dies without leaving is forgotte
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holychat.core.breaker import ahead, number, text
 
@@ -28,8 +27,7 @@ GLANCE = 0.5  # seconds until it is worth looking again where nobody knows
 CROWD = 1000  # that wait or stream at once; who comes after them is not noted
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Requests and tokens a minute, streams at once; 0 is unlimited."""
 
     requests: int = 0
@@ -37,8 +35,7 @@ class Limits:
     streams: int = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(NamedTuple):
     """What a provider says of its limits (`x-ratelimit-*`); None where it does not.
 
     Limits are a minute's; `*_left` is what remains of it, `*_reset` the seconds until it is whole
@@ -58,16 +55,14 @@ class Rates:
             None if reset is None else max(0.0, reset - seconds)
             for reset in (self.requests_reset, self.tokens_reset)
         )
-        return replace(self, requests_reset=requests, tokens_reset=tokens)
+        return self._replace(requests_reset=requests, tokens_reset=tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(NamedTuple):
     """Go."""
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
+class Queued(NamedTuple):
     """Wait: at which place, from 1, and an estimate of the seconds until it is worth asking again.
 
     Ask again within `TICKET` seconds all the same, or the place is lost.
@@ -77,8 +72,7 @@ class Queued:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Spend:
+class Spend(NamedTuple):
     """What began at one moment."""
 
     at: float
@@ -86,8 +80,7 @@ class Spend:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(NamedTuple):
     """One who was let go, until when its lease holds, and under which moment it is noted."""
 
     who: str
@@ -96,15 +89,13 @@ class Stream:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     who: str
     until: float
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Meter:
+class Meter(NamedTuple):
     """What a provider taught of one limit: a minute's, what is left of it, and until when."""
 
     limit: int = 0
@@ -112,8 +103,7 @@ class Meter:
     reset: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(NamedTuple):
     """The last minute, those that stream, those that wait in their order, and what was taught."""
 
     recent: tuple[Spend, ...] = ()
@@ -208,14 +198,13 @@ def _until_reset(meter: Meter, before: int, mine: int, now: float) -> float:
 def _queued(pace: Pace, place: int, one: Waiting) -> Pace:
     if place >= CROWD:
         return pace
-    return replace(pace, queue=(*pace.queue[:place], one, *pace.queue[place + 1 :]))
+    return pace._replace(queue=(*pace.queue[:place], one, *pace.queue[place + 1 :]))
 
 
 def _granted(pace: Pace, who: str, tokens: int, now: float) -> Pace:
     recent = _noted(pace.recent, ceil(now / GRAIN) * GRAIN, tokens)
     stream = Stream(who, now + STREAM, recent[-1].at, tokens)
-    return replace(
-        pace,
+    return pace._replace(
         recent=recent,
         streams=(*pace.streams, stream)[-CROWD:],
         requests=_less(pace.requests, 1),
@@ -231,7 +220,7 @@ def _noted(recent: tuple[Spend, ...], at: float, tokens: int) -> tuple[Spend, ..
 
 
 def _less(meter: Meter, amount: int) -> Meter:
-    return meter if meter.left is None else replace(meter, left=max(0, meter.left - amount))
+    return meter if meter.left is None else meter._replace(left=max(0, meter.left - amount))
 
 
 # --- While it streams, and after ------------------------------------------------------------------
@@ -239,21 +228,19 @@ def _less(meter: Meter, amount: int) -> Meter:
 
 def renew(pace: Pace, who: str, now: float) -> Pace:
     """A sign of life of one who streams or waits."""
-    return replace(
-        pace,
+    return pace._replace(
         streams=tuple(
-            replace(one, until=now + STREAM) if one.who == who else one for one in pace.streams
+            one._replace(until=now + STREAM) if one.who == who else one for one in pace.streams
         ),
         queue=tuple(
-            replace(one, until=now + TICKET) if one.who == who else one for one in pace.queue
+            one._replace(until=now + TICKET) if one.who == who else one for one in pace.queue
         ),
     )
 
 
 def leave(pace: Pace, who: str) -> Pace:
     """`who` streams and waits no longer; what was spent stays spent."""
-    return replace(
-        pace,
+    return pace._replace(
         streams=tuple(one for one in pace.streams if one.who != who),
         queue=tuple(one for one in pace.queue if one.who != who),
     )
@@ -267,20 +254,19 @@ def spent(pace: Pace, who: str, tokens: int, now: float) -> Pace:
         return pace
     tokens = max(0, tokens)
     more = tokens - found.tokens
-    return replace(
-        pace,
+    return pace._replace(
         recent=tuple(
-            replace(one, tokens=max(0, one.tokens + more)) if one.at == found.at else one
+            one._replace(tokens=max(0, one.tokens + more)) if one.at == found.at else one
             for one in pace.recent
         ),
-        streams=tuple(replace(one, tokens=tokens) if one is found else one for one in pace.streams),
+        streams=tuple(one._replace(tokens=tokens) if one is found else one for one in pace.streams),
     )
 
 
 def hold(pace: Pace, until: float, now: float) -> Pace:
     """The provider said: nobody before `until`. Believed for `FARTHEST` seconds at most."""
     pace = swept(pace, now)
-    return replace(pace, held_until=min(max(pace.held_until, until), now + FARTHEST))
+    return pace._replace(held_until=min(max(pace.held_until, until), now + FARTHEST))
 
 
 def taught(pace: Pace, rates: Rates, now: float) -> Pace:
@@ -288,8 +274,7 @@ def taught(pace: Pace, rates: Rates, now: float) -> Pace:
     pace = swept(pace, now)
     requests = rates.requests, rates.requests_left, rates.requests_reset
     tokens = rates.tokens, rates.tokens_left, rates.tokens_reset
-    return replace(
-        pace,
+    return pace._replace(
         requests=_learned(pace.requests, *requests, now),
         tokens=_learned(pace.tokens, *tokens, now),
     )
@@ -300,7 +285,7 @@ def _learned(
 ) -> Meter:
     limit = limit or meter.limit  # one of 0 is no limit that anybody could keep
     if left is None or reset is None:
-        return replace(meter, limit=limit)
+        return meter._replace(limit=limit)
     return Meter(limit, left, now + min(reset, FARTHEST))
 
 

@@ -7,9 +7,8 @@ then the next; afterwards the answer is gone on with, by the same provider once,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from holychat.core.failure import Failure, Kind
 
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 OnCut = Literal["continue", "stop", "restart"]
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """How much is tried. Times are in seconds.
 
     `wait` bounds what a turn waits in all; `patience` is what it waits for one provider while
@@ -37,16 +35,14 @@ class Rules:
     longest: float = 8.0
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What comes next: who is asked, after how many seconds."""
 
     provider: str
     wait: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(NamedTuple):
     """One attempt that failed."""
 
     provider: str

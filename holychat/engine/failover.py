@@ -14,12 +14,12 @@ import time
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+from unicodedata import category
 
 from holychat.core.chat import Attempt, Delta, Failed, Finish, Notice, Queued
 from holychat.core.failure import Failure, HolychatError, Kind, keyless
 from holychat.core.provider import DEMO
 from holychat.core.route import Past, Rules, outcome, step
-from holychat.core.seam import Seam
 from holychat.core.tokens import estimate
 from holychat.engine.health import Closed
 from holychat.engine.health import Queued as InLine
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from holychat.core.chat import Event, Request
     from holychat.core.provider import Provider
+    from holychat.core.seam import Seam
     from holychat.engine.health import Board, Ticket
     from holychat.net.client import Client
 
@@ -264,6 +265,8 @@ class Reply:
             if rest := self.rest():
                 yield self._spoken(rest)
             self._seam = None
+            if failure.kind is Kind.EMPTY and call.stopped and _may_end(before):
+                return  # it was cut behind its last word: nothing more is to be said
             raise
         for event in self._sealed():
             yield event
@@ -302,6 +305,8 @@ class Reply:
         """
         if not delta.text:
             return
+        from holychat.core.seam import Seam  # its tables are for this case only
+
         quirks = self._way.client.quirks
         known = quirks.get(provider.name, provider.quirks)
         # Only when the first delta is there it is known how the provider took the request.
@@ -325,6 +330,16 @@ class Reply:
                 yield delta
 
 
+def _may_end(text: str) -> bool:
+    """Whether an answer may end so: a server that says "stop" and nothing else is not believed in
+    the middle of a sentence."""
+    last = text.rstrip()[-1:]
+    return bool(last) and (last in _ENDS or category(last) == "So")
+
+
+_ENDS = ".!?…。！？\"'”’»」』)）]}`*_~|"
+
+
 def _gave_up(delta: Delta, name: str) -> None:
     """Raises Failure where a provider says by its finish that this is not the end."""
     if delta.finish is Finish.OVERLOADED:
@@ -340,8 +355,10 @@ class _Call:
         self.start: float | None = None
         self.first: float | None = None
         self.tokens = 0
+        self.stopped = False
 
     def saw(self, delta: Delta) -> None:
+        self.stopped = self.stopped or delta.finish is Finish.STOP
         if self.first is None:
             now = self._clock() - self._began
             self.start = now if self.start is None else self.start

@@ -16,7 +16,7 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from holychat.core import breaker as breakers
 from holychat.core import health as healths
@@ -41,24 +41,21 @@ RENEWED = pacing.STREAM / 3  # seconds between two signs of life of a stream
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(NamedTuple):
     """Leave to send one request; it ends with `answered`, `failed` or `cancelled`."""
 
     provider: Provider
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(NamedTuple):
     """The provider is not well: for how many seconds at most, and why, for the user."""
 
     seconds: float
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
+class Queued(NamedTuple):
     """There is no room: the place in the line, from 1, and the seconds until there may be.
 
     Ask again with it as `waiting`, every few seconds (`pacing.TICKET` at most); whoever does not

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
@@ -75,15 +75,15 @@ def test_failures_in_a_row_within_the_window() -> None:
 
 
 def test_failures_in_a_row_can_be_off() -> None:
-    assert state(after(9 * "x", policy=replace(POLICY, row=0)), T0 + 9) is State.CLOSED
-    assert after(10 * "x", policy=replace(POLICY, row=0)).why == (
+    assert state(after(9 * "x", policy=POLICY._replace(row=0)), T0 + 9) is State.CLOSED
+    assert after(10 * "x", policy=POLICY._replace(row=0)).why == (
         "100 % of 10 calls failed within 60 s"
     )
-    assert after("x", policy=replace(POLICY, row=1)).why == "1 failure in a row"
+    assert after("x", policy=POLICY._replace(row=1)).why == "1 failure in a row"
 
 
 def test_the_share_of_failures_opens_it() -> None:
-    share = replace(POLICY, row=0)
+    share = POLICY._replace(row=0)
     good = after(19 * ".", policy=share)
     one = failed(good, "w", T0 + 20, share)  # 5 % is not more than 5 %
     assert state(one, T0 + 20) is State.CLOSED
@@ -132,9 +132,9 @@ def test_late_answers_with_a_gap_are_not_consecutive() -> None:
 
 def test_two_late_answers_are_not_enough() -> None:
     assert slow_at(0, 60, but={}) is State.CLOSED
-    assert slow_at(0, 60, but={}, policy=replace(POLICY, row=2)) is State.OPEN
-    assert slow_at(0, 60, but={}, policy=replace(POLICY, row=0)) is State.CLOSED
-    assert slow_at(0, 60, 61, but={}, policy=replace(POLICY, row=0)) is State.OPEN
+    assert slow_at(0, 60, but={}, policy=POLICY._replace(row=2)) is State.OPEN
+    assert slow_at(0, 60, but={}, policy=POLICY._replace(row=0)) is State.CLOSED
+    assert slow_at(0, 60, 61, but={}, policy=POLICY._replace(row=0)) is State.OPEN
 
 
 def test_a_start_that_nobody_measured_says_nothing() -> None:
@@ -142,7 +142,7 @@ def test_a_start_that_nobody_measured_says_nothing() -> None:
 
 
 def test_late_answers_can_be_off() -> None:
-    assert slow_at(*range(0, 200, 10), but={}, policy=replace(POLICY, slow=0)) is State.CLOSED
+    assert slow_at(*range(0, 200, 10), but={}, policy=POLICY._replace(slow=0)) is State.CLOSED
 
 
 # --- While it rests, and the trial --------------------------------------------------------------
@@ -261,10 +261,10 @@ def test_a_small_step_back_is_none() -> None:
 
 
 def test_the_longest_rest_is_rested_whatever_the_rounding() -> None:
-    policy = replace(POLICY, cooldown=600.0)
+    policy = POLICY._replace(cooldown=600.0)
     for tenth in range(1000):
         now = T0 + tenth / 10 + 0.05
-        breaker = failed(replace(Breaker(), calls=2 * (Call(now, ok=False),)), "w", now, policy)
+        breaker = failed(Breaker()._replace(calls=2 * (Call(now, ok=False),)), "w", now, policy)
         assert state(breaker, now, policy) is State.OPEN
 
 

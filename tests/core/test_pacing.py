@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
@@ -630,7 +630,7 @@ class Machine(RuleBasedStateMachine):
     def the_first_gets_in_in_time(self) -> None:
         first = next((one.who for one in swept(self.pace, self.now).queue), "new")
         later = self.now + max(FARTHEST, STREAM) + 1
-        assert ask(self.pace, first, 10, later, replace(self.limits, tokens=5))[1] == GO
+        assert ask(self.pace, first, 10, later, self.limits._replace(tokens=5))[1] == GO
 
 
 Machine.TestCase.settings = settings(deadline=None, max_examples=100, stateful_step_count=50)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ def db(tmp_path: Path) -> Iterator[Database]:
 
 def called(health: Health) -> tuple[Health, int]:
     outcomes = (*health.outcomes, Outcome(1.0, ""))
-    return replace(health, outcomes=outcomes), len(outcomes)
+    return health._replace(outcomes=outcomes), len(outcomes)
 
 
 def test_a_change_stays_and_brings_its_result(db: Database, tmp_path: Path) -> None:
@@ -68,7 +67,7 @@ def test_rubbish_in_the_file_is_a_fresh_one(db: Database, state: str) -> None:
 
 
 def test_a_part_that_is_rubbish_leaves_the_others(db: Database) -> None:
-    update(db, "p", lambda health: (replace(health, last_error=Fault("no", 5.0)), None))
+    update(db, "p", lambda health: (health._replace(last_error=Fault("no", 5.0)), None))
     with db.write():
         db.run("UPDATE health SET state = json_set(state, '$.breaker', 7, '$.pace', 'x')")
     assert read(db)["p"] == Health(last_error=Fault("no", 5.0))
@@ -77,7 +76,7 @@ def test_a_part_that_is_rubbish_leaves_the_others(db: Database) -> None:
 
 def test_any_text_of_an_error_can_be_kept(db: Database) -> None:
     fault = Fault("half \ud83d and \0", 5.0)
-    update(db, "p", lambda health: (replace(health, last_error=fault), None))
+    update(db, "p", lambda health: (health._replace(last_error=fault), None))
     assert read(db)["p"].last_error == fault
 
 
