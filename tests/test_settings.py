@@ -104,6 +104,7 @@ def test_the_defaults_themselves() -> None:
         "failover.attempts": 2,
         "failover.most": 3,
         "failover.wait": 60.0,
+        "failover.hedge": False,
         "breaker.errors": 0.05,
         "breaker.calls": 10,
         "breaker.row": 3,
@@ -111,6 +112,11 @@ def test_the_defaults_themselves() -> None:
         "breaker.window": 60.0,
         "breaker.cooldown": 30.0,
         "breaker.longest": 600.0,
+        "migrate.sample": 30,
+        "migrate.errors": 0.02,
+        "migrate.slower": 0.25,
+        "migrate.settle": 48.0,
+        "migrate.look": 60.0,
         "ui.reasoning": "show",
         "ui.panel": "rules",
         "ui.theme": "calm",
@@ -137,6 +143,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {  # name: (flag, environment or .env
     "failover.attempts": (3, "4", 5),
     "failover.most": (3, "4", 5),
     "failover.wait": (1.0, "2", 3),
+    "failover.hedge": (True, "true", False),
     "breaker.errors": (0.1, "0.2", 1),
     "breaker.calls": (1, "2", 3),
     "breaker.row": (0, "1", 2),
@@ -144,6 +151,11 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {  # name: (flag, environment or .env
     "breaker.window": (1.0, "2", 3),
     "breaker.cooldown": (1.0, "2", 3),
     "breaker.longest": (1.0, "2", 3),
+    "migrate.sample": (1, "2", 3),
+    "migrate.errors": (0.1, "0.2", 1),
+    "migrate.slower": (0.1, "0.2", 1),
+    "migrate.settle": (0.0, "1", 2),
+    "migrate.look": (0.0, "1", 2),
     "ui.reasoning": ("hide", "show", "hide"),
     "ui.panel": ("rules", "bar", "none"),
     "ui.theme": ("calm", "warm", "warm"),
@@ -267,6 +279,7 @@ def test_free_tables(place: Place) -> None:
     assert settings.aliases == {"fast": "groq/llama", "gpt4.1": "openai/gpt-4.1"}
     assert settings["aliases.gpt4.1"] == "openai/gpt-4.1"
     assert settings.value("params.seed").source.where == "config.toml:4"
+    assert settings.split == {}
     settings.params.clear()
     assert settings.params
 
@@ -308,6 +321,12 @@ def test_free_tables(place: Place) -> None:
         ("params.x = nan", "config.toml:3: params.x must be a string, a number, true"),
         ("params.x = 2020-01-01", "config.toml:3: params.x must be a string, a number, true"),
         ("aliases.x = 1", "config.toml:3: aliases.x must be a string"),
+        ("split.holysheep = '1'", "config.toml:3: split.holysheep must be a number"),
+        ("split.holysheep = -1", "config.toml:3: split.holysheep must be from 0 to 1e+06"),
+        (
+            "[split]\nholysheep = 1\nopnai = 9",
+            'config.toml:5: [split]: there is no provider "opnai"; did you mean "openai"?',
+        ),
         ("proxy = 'socks5://h:1'", "config.toml:3: proxy must be like http://HOST:PORT"),
         ("[providers.openai]\ndialect = 'x'", "config.toml:4: providers.openai.dialect must be"),
         (
@@ -1523,6 +1542,22 @@ def test_blanks_around_an_address_are_nobodys_meaning(tmp_path: Path) -> None:
     environ = {"HOLYSHEEP_BASE_URL": " https://h.example/v1\n", "HOLYSHEEP_API_KEY": "hs-1"}
     settings = rules.load(environ=environ, cwd=tmp_path, path=tmp_path / "none.toml")
     assert settings.provider("holysheep").base_url == "https://h.example/v1"
+
+
+def test_the_split_keeps_its_order_and_leaves_out_who_cannot_be_asked(place: Place) -> None:
+    place.config("[split]\nopenai = 1\nHolySheep = 2.5\ndeepseek = 90\nproxy = 1\n" + PROXY_BOX)
+    keys = {"HOLYSHEEP_API_KEY": KEY, "OPENAI_API_KEY": "sk-openai-012345678"}
+    settings = place.load(keys)
+    assert list(settings.split.items()) == [("openai", 1.0), ("holysheep", 2.5), ("proxy", 1.0)]
+    said = "config.toml:4: deepseek has no key, so it gets nothing of the split"
+    assert settings.notices == (said,)
+    assert settings.row("split.proxy") == ("split.proxy", "1.0", "config.toml:5")
+    off = place.load(keys | {"ENABLE_HOLYSHEEP": "false", "ENABLE_DEEPSEEK": "false"})
+    assert (off.split, off.notices) == ({"openai": 1.0, "proxy": 1.0}, ())
+    assert off.written == settings.written
+
+
+PROXY_BOX = "[providers.proxy]\nbase_url = 'http://127.0.0.1:9/v1'\n"
 
 
 def test_a_mistyped_variable_of_ours_is_told(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from typing import Annotated, Any
 import typer
 
 from holychat import __version__, env
-from holychat.cli import config, history
+from holychat.cli import config, history, migrate
 from holychat.cli.options import (
     Again,
     Group,
+    Hedge,
     Json,
     Kept,
     Model,
@@ -65,6 +66,7 @@ def root(
     store: Store = "",
     no_store: NoStore = False,
     no_failover: NoFailover = False,
+    hedge: Hedge = False,
     quiet: Quiet = False,
     no_color: NoColor = False,
     again: Again = False,
@@ -117,6 +119,7 @@ def ask(
     store: Store = "",
     no_store: NoStore = False,
     no_failover: NoFailover = False,
+    hedge: Hedge = False,
     quiet: Quiet = False,
     no_color: NoColor = False,
     again: Again = False,
@@ -278,6 +281,7 @@ def _narrowed(group: typer.Typer | None, wanted: list[str]) -> typer.Typer | Non
 
 
 app.add_typer(history.app, name="history")
+app.add_typer(migrate.app, name="migrate")
 app.add_typer(config.app, name="config")
 
 

@@ -39,6 +39,7 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No notices on stderr
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours.")]
 Store = Annotated[str, typer.Option(metavar="FILE", help="Where conversations are kept.")]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Keep nothing of it.")]
+Hedge = Annotated[bool, typer.Option("--hedge", help="Ask a second one when it is late.")]
 NoFailover = Annotated[bool, typer.Option("--no-failover", help="Ask nobody but the provider.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Again = Annotated[bool, typer.Option("-c", "--continue", help="Go on with the last conversation.")]
@@ -90,7 +91,7 @@ def uncoloured(wanted: bool) -> None:
 
 _SHARED = (
     "model", "provider", "system", "option", "reasoning", "timeout", "store", "no_store", "quiet",
-    "no_color", "session", "again", "no_failover",
+    "no_color", "session", "again", "no_failover", "hedge",
 )  # fmt: skip
 
 
@@ -107,6 +108,7 @@ def load(shared: dict[str, Any]) -> Settings:
         "provider": shared.get("provider") or None,
         "system": shared.get("system"),
         "ui.reasoning": shared.get("reasoning") or None,
+        "failover.hedge": True if shared.get("hedge") else None,
         "failover.providers": "none" if shared.get("no_failover") else None,
         "store": "none" if shared.get("no_store") else shared.get("store") or None,
     }

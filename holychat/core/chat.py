@@ -182,6 +182,17 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """A second attempt that ran beside the first from `started` on (seconds since that one began)
+    and did not win: it was slower, or it failed."""
+
+    provider: str
+    model: str
+    started: float
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Queued:
     """The request waits for its turn at a provider: its place in the line, the seconds expected."""
 
@@ -204,4 +215,4 @@ class Done:
     turn: Turn
 
 
-Event = Attempt | Failed | Queued | Delta | Notice | Done
+Event = Attempt | Failed | Lost | Queued | Delta | Notice | Done

@@ -64,6 +64,7 @@ class Kind(StrEnum):
     GARBAGE = "not-the-protocol"  # HTML, a redirect, something that is no chat completion
     TOO_BIG = "too-big"  # one event over the bound
     IGNORED = "prefix-ignored"  # it was to go on with an answer, and began another
+    OUTRUN = "outrun"  # another provider was asked beside it, and was faster
     PASSED = "handed-on"  # nothing failed: the user handed the turn to the next provider
 
 
@@ -97,6 +98,7 @@ VERDICTS: dict[Kind, Verdict] = {
     Kind.GARBAGE: Verdict(again=False, elsewhere=True, unhealthy=True),
     Kind.TOO_BIG: Verdict(again=False, elsewhere=True, unhealthy=True),
     Kind.IGNORED: Verdict(again=True, elsewhere=True, unhealthy=False),
+    Kind.OUTRUN: Verdict(again=False, elsewhere=True, unhealthy=False),
     Kind.PASSED: Verdict(again=False, elsewhere=True, unhealthy=False),
 }
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from holychat.core.provider import Provider
 
 KEPT = 100  # calls that the percentiles and the error rate are taken of
+ENOUGH = 20  # first tokens, to know when one is late
+EXTRA = 0.05  # the share of requests that may be made twice
 SHOWN = 200  # characters of an error
 TRYING = "somebody else is trying whether it is back"
 
@@ -49,11 +51,13 @@ class Refused(NamedTuple):
 
 
 class Health(NamedTuple):
-    """Of one provider at one origin. `firsts` are seconds until the first token."""
+    """Of one provider at one origin. `firsts` are seconds until the first token, `hedges` the times
+    when another one was asked because it was late."""
 
     breaker: Breaker = Breaker()
     pace: Pace = Pace()
     firsts: tuple[float, ...] = ()
+    hedges: tuple[float, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
     last_error: Fault | None = None
 
@@ -64,6 +68,16 @@ class Health(NamedTuple):
             return None
         rank = ceil(share * len(self.firsts))
         return sorted(self.firsts)[min(max(rank, 1), len(self.firsts)) - 1]
+
+    @property
+    def late(self) -> float | None:
+        """The time of the first token that is late: over that of 19 in 20. None where there are
+        too few to know, or where one in 20 of the last requests was made twice already."""
+        if len(self.firsts) < ENOUGH or not self.outcomes:
+            return None
+        recent = sum(at >= self.outcomes[0].at for at in self.hedges)
+        allowed = recent + 1 <= EXTRA * len(self.outcomes)
+        return self.p(1 - EXTRA) if allowed else None
 
     @property
     def error_rate(self) -> float:
@@ -177,6 +191,11 @@ def failed(health: Health, who: str, failure: Failure, now: float, policy: Polic
     )
 
 
+def hedged(health: Health, now: float) -> Health:
+    """A second request was made because this provider was late."""
+    return health._replace(hedges=(*health.hedges, now)[-KEPT:])
+
+
 def cancelled(health: Health, who: str) -> Health:
     """The user stopped it, which says nothing of the provider."""
     return _without(health, who)
@@ -201,6 +220,7 @@ def as_json(health: Health) -> dict[str, Any]:
         "breaker": breakers.as_json(health.breaker),
         "pace": pacing.as_json(health.pace),
         "firsts": list(health.firsts),
+        "hedges": list(health.hedges),
         "outcomes": [[one.at, one.kind] for one in health.outcomes],
         "last_error": None if fault is None else [fault.text, fault.at],
     }
@@ -215,6 +235,7 @@ def from_json(obj: Any) -> Health:
         fault = obj["last_error"]
         return health._replace(
             firsts=tuple(number(one) for one in obj["firsts"])[-KEPT:],
+            hedges=tuple(number(one) for one in obj.get("hedges", ()))[-KEPT:],
             outcomes=tuple(Outcome(number(at), text(kind)) for at, kind in obj["outcomes"])[-KEPT:],
             last_error=None if fault is None else Fault(text(fault[0]), number(fault[1])),
         )

@@ -8,6 +8,7 @@ nobody here chooses a provider: `weights` says the shares, `core.route.share` pl
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +142,7 @@ class Migration:
     def following(self) -> str:
         """The stage after this one; empty at the end."""
         steps = [ASSESS, *([SHADOW] if self.shadow else []), *SHARES, DONE]
-        return dict(zip(steps, steps[1:], strict=False)).get(self.stage, "")
+        return dict(pairwise(steps)).get(self.stage, "")
 
 
 def named(state: Migration) -> str:
@@ -274,7 +275,9 @@ def advanced(
         raise UsageError(f"{named(state)} is not passed yet:{reasons}", "--force goes on.")
     to = state.following
     what = "finish" if to == DONE else "next"
-    return _moved(state, to, f"{what}, forced" if why else what, "; ".join(why), compared, now, said)
+    return _moved(
+        state, to, f"{what}, forced" if why else what, "; ".join(why), compared, now, said
+    )
 
 
 def rolled_back(
@@ -346,8 +349,8 @@ def _entry(obj: Any) -> Entry:
         Figures(**_numbers(compared["new"])),
         bool(compared["earlier"]),
     )
-    words = (text(obj[name]) for name in ("what", "left", "stage", "why"))
-    return Entry(int(number(obj["at"])), *words, compared=both)
+    what, left, stage, why = (text(obj[name]) for name in ("what", "left", "stage", "why"))
+    return Entry(int(number(obj["at"])), what, left, stage, why, both)
 
 
 def _numbers(obj: Mapping[str, Any]) -> dict[str, Any]:

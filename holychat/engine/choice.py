@@ -15,6 +15,7 @@ from holychat.core.provider import BUILT_IN, DEMO, Provider
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from holychat.core.migrate import Terms
     from holychat.settings import Settings
 
     Known = Callable[[str], Sequence[str]]  # a provider's model ids, as far as they are known
@@ -44,11 +45,12 @@ def pins(settings: Settings, known: Known, wanted: str, pinned: str) -> bool:
     return bool(pinned or (wanted and _named(settings, known, wanted, pinned=False)[0]))
 
 
-def substitutes(settings: Settings, first: str) -> list[str]:
+def substitutes(settings: Settings, first: str, near: Sequence[str] = ()) -> list[str]:
     """Who is asked when `first` fails, in this order.
 
-    Without a list of the user's: the fallback, then each provider that has a key. What is asked of
-    this machine stays on it, though, and no demo stands in for a model.
+    Without a list of the user's: those `near` it, who have a part in the same split, then the
+    fallback, then each provider that has a key. What is asked of this machine stays on it, though,
+    unless the split leads elsewhere, and no demo stands in for a model.
     Raises SettingsError for an unknown name in the list.
     """
     said = settings["failover.providers"]
@@ -59,9 +61,18 @@ def substitutes(settings: Settings, first: str) -> list[str]:
         usable = settings.names()
         return [name for name in listed if name in usable and name != first]
     if is_local(settings[f"providers.{first}.base_url"]):
-        return []
-    names = [name for name in settings.names() if name != first and _remote(settings, name)]
-    return sorted(names, key=lambda name: name != FALLBACK)
+        return [*near]
+    known = {first, *near}
+    names = [name for name in settings.names() if name not in known and _remote(settings, name)]
+    return [*near, *sorted(names, key=lambda name: name != FALLBACK)]
+
+
+def terms_of(settings: Settings) -> Terms:
+    """When a stage of a migration is passed."""
+    from holychat.core.migrate import Terms
+
+    names = ("sample", "errors", "slower", "settle", "look")
+    return Terms(**{name: settings[f"migrate.{name}"] for name in names})
 
 
 def _remote(settings: Settings, name: str) -> bool:

@@ -20,6 +20,7 @@ from holychat.core.chat import (
     Event,
     Failed,
     Finish,
+    Lost,
     Message,
     Notice,
     Request,
@@ -28,11 +29,12 @@ from holychat.core.chat import (
     Turn,
     Usage,
 )
-from holychat.core.failure import Failure, UsageError
+from holychat.core.failure import Failure, Kind, UsageError
 from holychat.core.history import title_of
 from holychat.core.route import Rules
 from holychat.core.tokens import estimate
 from holychat.engine import failover
+from holychat.store.conversations import new_id
 from holychat.store.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -62,6 +64,9 @@ class Chat:
     `failed` is the prompt of a turn that brought no text at all: it is not part of the history
     (a question without an answer confuses models), but it is kept for /retry. `latest` is the
     last turn however it ended, also one that was cancelled before its Done could be yielded.
+
+    `id` is what the store calls it, known before its first prompt: `place` gives it to a provider
+    by it, before each turn, and returns what is to be said of that; `placed` is its own note.
     """
 
     client: Client
@@ -81,6 +86,10 @@ class Chat:
     rules: Rules = field(default_factory=Rules)
     board: Board | None = None
     handed: asyncio.Event = field(default_factory=asyncio.Event)  # set: hand the turn on
+    hedged: bool = False  # a second provider is asked when the first one is late
+    id: str = field(default_factory=new_id)
+    place: Callable[[], Awaitable[list[str]]] | None = None
+    placed: str = ""
     clock: Callable[[], float] = time.monotonic
 
     def messages(
@@ -107,6 +116,7 @@ class Chat:
         """Start afresh: same model, same system prompt, no history; the old one stays kept."""
         self.exchanges.clear()
         self.failed = self.title = ""
+        self.id = new_id()
         self.recorder.new()
 
     def enter(self, conversation: Conversation, path: Sequence[Kept]) -> None:
@@ -127,6 +137,7 @@ class Chat:
         self.exchanges, self.failed, self.latest = exchanges, "", None
         self.system = conversation.system or self.system
         self.title = conversation.title
+        self.id, self.placed = conversation.id, ""
         self.recorder.enter(conversation, kept)
 
     def take_back(self) -> str:
@@ -180,12 +191,17 @@ class Chat:
             self.stream,
             partial.text if partial else "",
         )
-        fold = Fold(self.provider.name, self.model, request, self.clock)
+        asked = (self.provider.name, self.model)
+        fold = Fold(*asked, request, self.clock)
         reply = failover.Reply(self._way(), request)
         turn: Turn | None = None
         try:
             async for notice in self._open(prompt, len(before), joined=partial is not None):
                 yield notice
+            if (self.provider.name, self.model) != asked:  # it was placed elsewhere
+                request = replace(request, model=self.model)
+                fold = Fold(self.provider.name, self.model, request, self.clock)
+            reply = failover.Reply(self._way(), request)
             async with aclosing(reply.events()) as events:
                 async for event in events:
                     if isinstance(event, Attempt) and fold.drops(event):
@@ -208,17 +224,22 @@ class Chat:
     async def _open(self, prompt: str, kept: int, *, joined: bool) -> AsyncGenerator[Notice, None]:
         """Have the prompt on the disk before the request goes out; a store that takes too long
         goes on by itself."""
-        opened = self.recorder.begin(
-            prompt,
-            kept,
-            provider=self.provider.name,
-            model=self.model,
-            system=self.system,
-            params=self.params,
-            joined=joined,
-        )
+        said: list[str] = []
+        try:
+            said = await self.place() if self.place else []
+        finally:  # also where it is stopped meanwhile: the prompt is kept
+            opened = self.recorder.begin(
+                prompt,
+                kept,
+                provider=self.provider.name,
+                model=self.model,
+                system=self.system,
+                params=self.params,
+                joined=joined,
+                fresh=self.id,
+            )
         await asyncio.wait([asyncio.wrap_future(opened)], timeout=PATIENCE)
-        for notice in self._warnings():
+        for notice in (*map(Notice, said), *self._warnings()):
             yield notice
 
     def _closed(
@@ -246,6 +267,7 @@ class Chat:
             self.rules,
             self.board,
             self.handed,
+            self.hedged,
             self.clock,
         )
 
@@ -303,6 +325,8 @@ class Fold:
             self._running = True
         elif isinstance(event, Failed):
             self._failed(event)
+        elif isinstance(event, Lost):
+            self._lost(event)
         elif isinstance(event, Delta):
             self._leg.add(event)
             if self._first is None and (event.text or event.reasoning):
@@ -322,10 +346,30 @@ class Fold:
             return
         self._running = False
         finish = Finish.CUT if leg.texts else Finish.FAILED
-        self._tried.append(leg.tried(finish, event.failure, self._request, self._start))
+        tried = leg.tried(finish, event.failure, self._request, self._start)
+        if event.failure.kind is Kind.OUTRUN:
+            tried = replace(tried, usage=_prompt_of(self._request), role="hedge")
+        self._tried.append(tried)
         self._texts += leg.texts
         self._thoughts += leg.thoughts
         leg.texts, leg.thoughts = [], []
+
+    def _lost(self, event: Lost) -> None:
+        """It was sent, so its prompt is paid for, if it did not fail."""
+        usage = None if event.failure else _prompt_of(self._request)
+        finish = Finish.FAILED if event.failure else Finish.INTERRUPTED
+        self._tried.append(
+            Tried(
+                event.provider,
+                event.model,
+                finish,
+                0,
+                event.started,
+                usage,
+                failure=event.failure,
+                role="hedge",
+            )
+        )
 
     def turn(self, finish: Finish | None = None, failure: Failure | None = None) -> Turn:
         """The turn as it stands; `[DONE]` without a finish_reason counts as STOP."""
@@ -350,6 +394,12 @@ class Fold:
             served_model=leg.served_model(),
             attempts=tried,
         )
+
+
+def _prompt_of(request: Request) -> Usage:
+    """What a request costs before any answer, estimated."""
+    tokens = sum(estimate(message.content) + 4 for message in request.messages)
+    return Usage(prompt=tokens, estimated=True)
 
 
 class Leg:
@@ -411,7 +461,7 @@ class Leg:
             return None
         thought = estimate(reasoning)
         return Usage(
-            prompt=sum(estimate(message.content) + 4 for message in request.messages),
+            prompt=_prompt_of(request).prompt,
             completion=estimate(text) + thought,
             reasoning=thought,
             estimated=True,

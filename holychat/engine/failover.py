@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from holychat.core.provider import Provider
     from holychat.core.seam import Seam
     from holychat.engine.health import Board, Ticket
+    from holychat.engine.hedge import Runner
     from holychat.net.client import Client
 
 LOOK = 1.0  # seconds at most between two looks at the line that a request stands in
@@ -49,6 +50,7 @@ class Way:
     """What a turn may use: who is asked first, the names of the others in their order, the rules,
     and what is known of the providers' health (None: nothing, everybody is asked).
 
+    `hedged`: a second one is asked when the first is later than it nearly always is.
     `resolve` makes a candidate of a name, only when it is needed: its key may be a command to run.
     It raises HolychatError. `handed` is set by the user to hand a turn that waits to the next one.
     """
@@ -60,6 +62,7 @@ class Way:
     rules: Rules = field(default_factory=Rules)
     board: Board | None = None
     handed: asyncio.Event = field(default_factory=asyncio.Event)
+    hedged: bool = False
     clock: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random.random
 
@@ -115,9 +118,55 @@ class Reply:
             if self._line is None:
                 break
             await self._pause(min(self._line.seconds, LOOK))
-        async with aclosing(self._attempt(self._asking, ticket)) as answer:
+        late = self._late()
+        attempt = self._attempt(self._asking, ticket)
+        async with aclosing(self._raced(attempt, late) if late else attempt) as answer:
             async for event in answer:
                 yield event
+
+    # --- A second one beside it -------------------------------------------------------------
+
+    def _late(self) -> float | None:
+        """Seconds after which a second provider is asked; None where that is not to be."""
+        way = self._way
+        if not way.hedged or way.board is None or self._text() or not self._after(self._asking):
+            return None
+        return way.board.late(self._known[self._asking].provider)
+
+    async def _raced(
+        self, attempt: AsyncGenerator[Event, None], late: float
+    ) -> AsyncGenerator[Event, None]:
+        """An attempt, and after `late` seconds another one beside it, until one has a token."""
+        from holychat.engine.hedge import Race, Runner
+
+        first = Runner(self._asking, self._known[self._asking].model, attempt)
+        said = False
+        async with aclosing(Race(first, late, self._second).events()) as events:
+            async for event in events:
+                if isinstance(event, Failed):
+                    self._past.append(Past(event.provider, event.failure))
+                elif isinstance(event, Attempt):
+                    self._asking = event.provider
+                elif isinstance(event, Delta) and event.text and not said:
+                    said, self._said = True, [event.text]  # whatever the other one had begun to say
+                yield event
+
+    async def _second(self) -> Runner | None:
+        """The next provider's attempt, where it can be asked at once."""
+        from holychat.engine.hedge import Runner
+
+        board, first, name = self._way.board, self._asking, self._after(self._asking)
+        if board is None:
+            return None
+        candidate = await self._candidate(name)
+        tokens = sum(estimate(message.content) + 4 for message in self._request.messages)
+        got = await board.admit(candidate.provider, tokens)
+        if isinstance(got, InLine):
+            board.cancelled(got.ticket)
+        if isinstance(got, (Closed, InLine)):
+            return None
+        board.hedged(self._known[first].provider)
+        return Runner(name, candidate.model, self._attempt(name, got))
 
     def _next(self, name: str, failure: Failure) -> Failed:
         """What comes after this failure."""

@@ -234,6 +234,18 @@ class Board:
             known = self._kept.get(key_of(provider))
         return known.p(0.5) if known is not None else None
 
+    def late(self, provider: Provider) -> float | None:
+        """Seconds after which its first token is later than nearly always; None where too little
+        is known of it, or enough second requests were made for its sake."""
+        with self._lock:
+            known = self._kept.get(key_of(provider))
+        return known.late if known is not None else None
+
+    def hedged(self, provider: Provider) -> None:
+        """A second request was made because it was late."""
+        ticket = Ticket(provider, "")
+        self._tell(ticket, lambda health: healths.hedged(health, self._clock()))
+
     # --- Looking --------------------------------------------------------------------------------
 
     async def standings(self, providers: Iterable[Provider]) -> dict[str, Standing]:

@@ -21,6 +21,7 @@ from holychat.engine.conversation import Chat
 from holychat.engine.failover import Candidate
 from holychat.engine.health import Board
 from holychat.engine.place import store_path
+from holychat.engine.split import Split
 from holychat.net.client import Client, Timers
 from holychat.store.conversations import branch, find, get, latest
 from holychat.store.learned import Learned
@@ -55,6 +56,7 @@ class Session:
         )
         self.client = Client(timers, self.learned.quirks)
         self.recorder = Recorder(store_path(settings, environ), ours=not settings["store"])
+        self.split = Split(settings, self.recorder)
         self.board = Board(self.recorder, self._policy(), self._limits, rates=self.client.rates)
 
     def _keyless(self, name: str) -> Provider:
@@ -93,7 +95,7 @@ class Session:
             pinned=pinned,
             recorder=self.recorder,
             board=self.board,
-            others=lambda first: substitutes(settings, first),
+            others=lambda first: substitutes(settings, first, self.split.near(first)),
             rules=Rules(
                 settings["on_cut"],
                 settings["failover.attempts"],
@@ -101,7 +103,9 @@ class Session:
                 settings["failover.wait"],
             ),
         )
+        chat.hedged = settings["failover.hedge"]
         chat.resolve = lambda name: self._substitute(name, chat.model)
+        chat.place = lambda: self.split.place(chat, self.choose, self._known)
         return chat
 
     def pins(self, wanted: str, pinned: str) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from holychat import env
-from holychat.core.chat import Attempt, Delta, Done, Failed, Notice, Queued
+from holychat.core.chat import Attempt, Delta, Done, Failed, Lost, Notice, Queued
 from holychat.core.failure import Failure
 from holychat.screen.words import beside
 
@@ -119,6 +119,10 @@ def _event_object(event: Event) -> dict[str, Any]:
             error = failure_object(event.failure)
             after = {"then": event.then or None, "wait": round(event.wait, 3)}
             return {"type": "failed", "provider": event.provider, "error": error, **after}
+        case Lost():
+            lost = {"type": "lost", "provider": event.provider, "model": event.model}
+            why = failure_object(event.failure) if event.failure else None
+            return {**lost, "started": round(event.started, 3), "error": why}
         case Queued():
             place = {"position": event.position, "seconds": round(event.seconds, 3)}
             return {"type": "queued", "provider": event.provider, **place}

@@ -74,10 +74,13 @@ class Settings:
         self._fields = {field.name: self._field(field) for field in FIELDS}
         for name in layers.flags:
             self._place(name)
+        for keys in layers.given:
+            if keys[0] == "split":
+                self._weighed(keys)
         for who in self.names():
             if not providers.get(who, "base_url").value:
                 raise providers.no_address(who)
-        lines = (*notices(providers, self.names()), *self._switched())
+        lines = (*notices(providers, self.names()), *self._switched(), *self._left_out())
         self.notices: tuple[str, ...] = tuple(one_line(line) for line in lines)
 
     # --- Values -----------------------------------------------------------------------------
@@ -123,6 +126,33 @@ class Settings:
     def aliases(self) -> dict[str, str]:
         """The [aliases] table: short name -> `provider/model` or `model`."""
         return self._free("aliases")
+
+    @property
+    def split(self) -> dict[str, float]:
+        """The [split] table: the weights of the providers, in the order of the file. Without
+        those that are switched off or have no key."""
+        weights = {self.canonical(name): weight for name, weight in self._free("split").items()}
+        return {
+            name: weight
+            for name, weight in weights.items()
+            if self._providers.enabled(name) and self.has_key(name)
+        }
+
+    @property
+    def written(self) -> str:
+        """Who is asked by the config file alone, as it stands there: to see that it was changed."""
+        said = [str(self._layers.given.get(("provider",), ""))]
+        return "|".join(
+            [*said, *(f"{name}={value}" for name, value in self._free("split").items())]
+        )
+
+    def _weighed(self, keys: Keys) -> None:
+        """Raises SettingsError where a weight is that of nobody."""
+        try:
+            self.canonical(keys[1])
+        except SettingsError as error:
+            found = Found(Layer.CONFIG, None, keys=keys)
+            raise self._layers.error(found, f"[split]: {error.what}", error.hint) from error
 
     def _free(self, table: str) -> dict[str, Any]:
         given = self._layers.given
@@ -233,13 +263,21 @@ class Settings:
             by = self._layers.source(self._providers.get(chosen, "enabled"))
             yield f"{chosen} is disabled ({by}): asking {self.active()} instead"
 
+    def _left_out(self) -> Iterator[str]:
+        """Who has a weight and no key. One that is switched off was switched off on purpose."""
+        for name, weight in self._free("split").items():
+            who = self.canonical(name)
+            if weight and self._providers.enabled(who) and not self.has_key(who):
+                by = self._layers.config.where(("split", name))
+                yield f"{by}: {who} has no key, so it gets nothing of the split"
+
 
 def _shown(keys: Keys, value: Any) -> str:
     if isinstance(value, Secret):
         return value.mask
     if "headers" in keys[2:]:
         return ", ".join(f"{name}: …" for name in value) if isinstance(value, dict) else "…"
-    if keys[-1] == "proxy" and "@" in value:
+    if keys[-1] == "proxy" and isinstance(value, str) and "@" in value:
         return f"http://…@{value.rpartition('@')[2]}"
     return str(value).lower() if isinstance(value, bool) else str(value)
 

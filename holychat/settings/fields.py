@@ -101,6 +101,11 @@ def _breaker(name: str, default: float, text: str, low: float, high: float) -> F
     return Field(f"breaker.{name}", default, type(default), env, text, low=low, high=high)
 
 
+def _migrate(name: str, default: float, text: str, low: float, high: float) -> Field:
+    env = (f"HOLYCHAT_MIGRATE_{name.upper()}",)
+    return Field(f"migrate.{name}", default, type(default), env, text, low=low, high=high)
+
+
 FIELDS: tuple[Field, ...] = (
     Field(
         "provider",
@@ -191,6 +196,14 @@ FIELDS: tuple[Field, ...] = (
         low=0.0,
         high=3600.0,
     ),
+    Field(
+        "failover.hedge",
+        default=False,
+        type=bool,
+        env=("HOLYCHAT_FAILOVER_HEDGE",),
+        help="true: the next provider is asked too when the first is later than 19 times in 20,"
+        " and the faster one answers. Both cost; one request in 20 at most.",
+    ),
     _breaker("errors", 0.05, "The share of failed calls above which a provider rests.", 0.0, 1.0),
     _breaker("calls", 10, "Calls within the window before that share counts.", 1, 200),
     _breaker("row", 3, "Failures in a row after which it rests too. 0: never.", 0, 200),
@@ -211,6 +224,11 @@ FIELDS: tuple[Field, ...] = (
         LONGEST,
     ),
     _breaker("longest", 600.0, "Seconds that it rests at most.", 0.001, LONGEST),
+    _migrate("sample", 30, "Answers of either provider before a stage is judged.", 1, 1e6),
+    _migrate("errors", 0.02, "How much larger the share of failed calls may be.", 0.0, 1.0),
+    _migrate("slower", 0.25, "How much later the first token may come, as a share.", 0.0, 1e6),
+    _migrate("settle", 48.0, "Hours at 100 % before it may be finished.", 0.0, 8760.0),
+    _migrate("look", 60.0, "Seconds between two looks at the errors of the new one.", 0.0, LONGEST),
     Field(
         "ui.reasoning",
         "show",
@@ -322,6 +340,15 @@ HEADER = Field("headers.*", "", str, (), "One HTTP header.")
 FREE = {
     "params": Field("params.*", None, object, (), "Sent with every request."),
     "aliases": Field("aliases.*", "", str, (), "A short name for a model."),
+    "split": Field(
+        "split.*",
+        0.0,
+        float,
+        (),
+        "A provider's weight in the split of the traffic.",
+        low=0.0,
+        high=1e6,
+    ),
 }
 RESERVED_PARAMS = ("model", "messages", "stream")  # holychat's own part of a request
 
@@ -348,7 +375,7 @@ def field_of(keys: Keys) -> Field:
     match keys:
         case ("params", name) if name in RESERVED_PARAMS:
             raise ValueError("is not a parameter: holychat sets it itself")
-        case ("params" | "aliases", name) if name:
+        case ("params" | "aliases" | "split", name) if name:
             return FREE[keys[0]]
         case ("providers", who, name) if name in BY_PROVIDER_NAME:
             check_provider_name(who)

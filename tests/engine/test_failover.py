@@ -10,14 +10,25 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from holychat.core.breaker import Policy
-from holychat.core.chat import Attempt, Delta, Done, Event, Failed, Finish, Notice, Queued, Turn
+from holychat.core.chat import (
+    Attempt,
+    Delta,
+    Done,
+    Event,
+    Failed,
+    Finish,
+    Lost,
+    Notice,
+    Queued,
+    Turn,
+)
 from holychat.core.failure import Kind, SettingsError
 from holychat.core.pacing import Limits
 from holychat.core.provider import Provider, Secret
 from holychat.core.route import Rules
 from holychat.engine.conversation import Chat
 from holychat.engine.failover import Candidate
-from holychat.engine.health import Board
+from holychat.engine.health import Board, Ticket
 from holychat.net.client import Client, Timers
 from holychat.store.recorder import Recorder
 from tests import provider as loopback
@@ -27,6 +38,7 @@ from tests.provider import (
     Gate,
     Hang,
     Reset,
+    Wait,
     answer,
     chunk,
     error,
@@ -505,3 +517,118 @@ async def test_a_line_that_is_left_is_left() -> None:
         assert (standing.streams, standing.queue) == (1, 0)
         board.cancelled(ticket)  # type: ignore[arg-type]
     assert the.box.requests == []
+
+
+# --- A second one beside it -----------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def hedging(late: float = 0.05) -> AsyncIterator[World]:
+    """A world in which the box is known well, and nearly always has a token before `late`."""
+    async with world(rules=Rules(base=0.01, attempts=1)) as the:
+        board = the.chat.board = Board(Recorder(None), Policy(slow=0), lambda _: Limits())
+        the.chat.hedged = True
+        the.chat.client.timers = Timers()
+        for _ in range(20):
+            ticket = await board.admit(the.chat.provider, 1)
+            assert isinstance(ticket, Ticket)
+            board.answered(ticket, late, late)
+        yield the
+
+
+def lost(the: World) -> list[Lost]:
+    return [each for each in the.events if isinstance(each, Lost)]
+
+
+@on_loop
+async def test_who_is_in_time_is_asked_alone() -> None:
+    async with hedging(late=30.0) as the:
+        the.box.script(*answer("Hi"))
+        turn = await the.say()
+    assert (turn.text, the.asked, the.spare.requests) == ("Hi", ["box"], [])
+
+
+@on_loop
+async def test_who_is_late_is_outrun() -> None:
+    async with hedging() as the:
+        the.box.script(Hang())
+        the.spare.script(*answer("Hi"))
+        turn = await the.say()
+        await until(the.box.gone.is_set)
+        standings = await the.chat.board.standings([the.chat.provider])  # type: ignore[union-attr]
+    assert (turn.text, turn.provider, turn.finish) == ("Hi", "spare", Finish.STOP)
+    assert (the.asked, the.failures) == (["box", "spare"], [Kind.OUTRUN])
+    assert [(one.provider, one.role) for one in turn.attempts] == [("box", "hedge"), ("spare", "")]
+    assert turn.attempts[0].usage is not None
+    assert turn.attempts[0].usage.estimated
+    assert standings["box"].calls == 20  # being late is no failure
+
+
+@on_loop
+async def test_the_first_one_may_still_win() -> None:
+    async with hedging() as the:
+        gate = Gate()
+        the.box.script(gate, *answer("Hi"))
+        the.spare.script(Hang())
+        saying = asyncio.ensure_future(the.say())
+        await until(lambda: the.spare.requests)
+        gate.open()
+        turn = await saying
+        await until(the.spare.gone.is_set)
+    assert (turn.text, turn.provider, the.spoken) == ("Hi", "box", "Hi")
+    assert [each.provider for each in lost(the)] == ["spare"]
+    assert [(one.provider, one.role) for one in turn.attempts] == [("spare", "hedge"), ("box", "")]
+
+
+@on_loop
+async def test_the_second_one_fails_and_the_first_goes_on() -> None:
+    async with hedging() as the:
+        gate = Gate()
+        the.box.script(gate, *answer("Hi"))
+        the.spare.script(*error(500))
+        saying = asyncio.ensure_future(the.say())
+        await until(lambda: lost(the))
+        gate.open()
+        turn = await saying
+    assert (turn.text, turn.provider) == ("Hi", "box")
+    assert [each.failure.kind for each in lost(the) if each.failure] == [Kind.SERVER]
+
+
+@on_loop
+async def test_the_first_one_fails_and_the_second_goes_on() -> None:
+    async with hedging() as the:
+        gates = Gate(), Gate()
+        the.box.script(gates[0], *error(500))
+        the.spare.script(gates[1], *answer("Hi"))
+        saying = asyncio.ensure_future(the.say())
+        await until(lambda: the.spare.requests)
+        gates[0].open()
+        await until(lambda: the.failures)
+        gates[1].open()
+        turn = await saying
+    assert (turn.text, turn.provider, the.failures) == ("Hi", "spare", [Kind.IN_STREAM])
+
+
+@on_loop
+async def test_one_request_in_twenty_at_most() -> None:
+    async with hedging() as the:
+        for _ in range(5):
+            the.box.script(Wait(0.2), *answer("slow"))
+            the.spare.script(*answer("quick"))
+        said = [(await the.say()).text for _ in range(5)]
+    assert said == ["quick", *["slow"] * 4]
+
+
+@on_loop
+async def test_stopping_a_race_stops_both() -> None:
+    async with hedging() as the:
+        the.box.script(Hang())
+        the.spare.script(Hang())
+        saying = asyncio.ensure_future(the.say())
+        await until(lambda: the.spare.requests)
+        saying.cancel()
+        await asyncio.wait({saying}, timeout=5)
+        await until(the.box.gone.is_set)
+        await until(the.spare.gone.is_set)
+        standings = await the.chat.board.standings([the.chat.provider])  # type: ignore[union-attr]
+    assert standings["box"].streams == 0
