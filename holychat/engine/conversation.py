@@ -90,6 +90,7 @@ class Chat:
     id: str = field(default_factory=new_id)
     place: Callable[[], Awaitable[list[str]]] | None = None
     placed: str = ""
+    copy: Callable[[Request, Turn], None] | None = None  # told of each turn that ended
     clock: Callable[[], float] = time.monotonic
 
     def messages(
@@ -219,6 +220,8 @@ class Chat:
             self._keep(prompt, turn, replaced)
         for warning in self._warnings():
             yield warning
+        if self.copy is not None:
+            self.copy(request, turn)
         yield Done(turn)
 
     async def _open(self, prompt: str, kept: int, *, joined: bool) -> AsyncGenerator[Notice, None]:

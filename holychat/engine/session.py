@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from holychat import env
@@ -14,16 +15,17 @@ from holychat.core.breaker import Policy
 from holychat.core.choose import match, nearest
 from holychat.core.failure import Failure, HolychatError, Kind, UsageError, keyless
 from holychat.core.pacing import Limits
-from holychat.core.provider import Provider
+from holychat.core.provider import DEMO, Provider
 from holychat.core.route import Rules
 from holychat.engine.choice import chosen, missing_key, pins, substitutes
 from holychat.engine.conversation import Chat
 from holychat.engine.failover import Candidate
 from holychat.engine.health import Board
 from holychat.engine.place import store_path
+from holychat.engine.shadow import Shadow
 from holychat.engine.split import Split
 from holychat.net.client import Client, Timers
-from holychat.store.conversations import branch, find, get, latest
+from holychat.store.conversations import branch, entitle, find, get, latest
 from holychat.store.learned import Learned
 from holychat.store.recorder import Recorder
 from holychat.store.turns import bury_in
@@ -58,6 +60,7 @@ class Session:
         self.recorder = Recorder(store_path(settings, environ), ours=not settings["store"])
         self.split = Split(settings, self.recorder)
         self.board = Board(self.recorder, self._policy(), self._limits, rates=self.client.rates)
+        self.shadow = Shadow(self.split, self.client, self.board, self.recorder, self.choose)
 
     def _keyless(self, name: str) -> Provider:
         """What is learned from, without its key: fetching one may mean a command to run."""
@@ -80,6 +83,7 @@ class Session:
         return await self.board.standings([self._keyless(name) for name in names])
 
     async def aclose(self) -> None:
+        await self.shadow.wait(0)
         await self.client.aclose()
         await asyncio.to_thread(self.recorder.close)
 
@@ -106,6 +110,7 @@ class Session:
         chat.hedged = settings["failover.hedge"]
         chat.resolve = lambda name: self._substitute(name, chat.model)
         chat.place = lambda: self.split.place(chat, self.choose, self._known)
+        chat.copy = lambda request, turn: self.shadow.copy(chat, request, turn)
         return chat
 
     def pins(self, wanted: str, pinned: str) -> bool:
@@ -152,6 +157,23 @@ class Session:
         chat = self.chat(provider, model, pinned=self.pins(wanted, pinned))
         chat.enter(found, path)
         return chat
+
+    async def entitle(self, chat: Chat) -> None:
+        """A title by the model for a conversation that has just begun, if that is wanted."""
+        if (
+            self.settings["title"] != "model"
+            or len(chat.exchanges) != 1
+            or chat.provider.name == DEMO
+        ):
+            return
+        from holychat.engine.titles import made
+
+        conversation, before = self.recorder.conversation, chat.title
+        title = await made(chat)
+        if title and conversation == self.recorder.conversation and chat.title == before:
+            chat.title = title
+            with suppress(HolychatError):  # it is no trouble of its own
+                await self.stored(entitle, conversation, title)
 
     async def choose(self, wanted: str = "", pinned: str = "") -> tuple[Provider, str]:
         """The provider and model that `-m wanted -p pinned` mean; empty strings mean not said.

@@ -41,11 +41,21 @@ class Split:
         self._recorder = recorder
         self._weights: dict[str, float] = {}
         self._told: set[str] = set()  # said once a session
-        self.migration: Migration | None = None
+        self._why = ""  # these weights
+        self._migration: Migration | None = None
 
     def near(self, first: str) -> list[str]:
         """Who else has a part in the split: the first to stand in for `first`."""
         return [name for name in self._weights if name != first] if first in self._weights else []
+
+    def copied(self, chat: Chat, answered: str) -> Migration | None:
+        """The migration of which a conversation's prompts may be copied; None where there is none,
+        or the user wants nobody else to be asked."""
+        state = self._migration
+        nobody = chat.pinned or self._settings["failover.providers"].strip().lower() == "none"
+        if state is None or nobody or state.stage != "shadow" or answered != state.old:
+            return None
+        return state
 
     async def place(self, chat: Chat, choose: Choose, known: Known) -> list[str]:
         """Give a conversation to its provider; returns what is to be said of it."""
@@ -94,9 +104,7 @@ class Split:
         chat.provider, chat.model = provider, model
         if not chat.exchanges:
             return []
-        state = self.migration
-        why = f"the migration is at {state.percent:g} %" if state else "by the split"
-        return [f"{name} answers from here on: {why}"]
+        return [f"{name} answers from here on, {self._why}"]
 
     def _usual(self, chat: Chat) -> bool:
         """Whether the model is what the settings mean for that provider."""
@@ -115,22 +123,23 @@ class Split:
     async def _learn(self, *, new: bool) -> list[str]:
         """Find the weights that hold; in a new conversation also whether the migration does well.
         Returns what is to be said of that."""
-        self._weights, self.migration = {}, None
+        self._weights, self._migration = {}, None
         if self._settings.value("provider").source.layer > Layer.CONFIG:
             return []
         found = await self._asked(lambda db: _looked(db, self._settings, new=new))
-        state, why = found or (None, "")
-        weights: Mapping[str, float] = {}
-        if state is not None:
-            from holychat.core import migrate
-
-            weights = migrate.weights(state, self._settings.written)
-        if weights:
-            self.migration = state
-            self._weights = self._left(weights)
-        else:
-            self._weights = self._settings.split
+        self._migration, why = found or (None, "")
+        self._weights, self._why = self._settings.split, "by the split"
+        if self._migration is not None:
+            self._migrate(self._migration)
         return [why] if why else []
+
+    def _migrate(self, state: Migration) -> None:
+        """What a migration says comes before the split of the settings."""
+        from holychat.core import migrate
+
+        if weights := migrate.weights(state, self._settings.written):
+            self._weights = self._left(weights)
+            self._why = "by the migration"
 
     def _left(self, weights: Mapping[str, float]) -> dict[str, float]:
         """Of a migration's two those that can be asked; all goes to one where the other is off."""

@@ -125,6 +125,14 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("system", "", str, ("HOLYCHAT_SYSTEM",), "The system prompt of every conversation."),
     Field(
+        "title",
+        "words",
+        ("words", "model"),
+        ("HOLYCHAT_TITLE",),
+        "What a conversation in the terminal is called: its first words, or what the model says,"
+        " which is one more request.",
+    ),
+    Field(
         "store",
         "",
         str,

@@ -182,6 +182,15 @@ def journalled(db: Database, turn: int) -> tuple[str, str]:
     return "".join(row["text"] for row in rows), "".join(row["reasoning"] for row in rows)
 
 
+def entitle(db: Database, conversation: str, title: str) -> None:
+    """A title of ours, where the user gave none."""
+    with db.write():
+        db.run(
+            "UPDATE conversations SET title = ? WHERE id = ? AND named = 0",
+            (short(title), conversation),
+        )
+
+
 def rename(db: Database, conversation: str, title: str) -> str:
     """Give it another title; returns it as it is kept, on one line and not too long."""
     title = short(" ".join(title.split()))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.commands.test_repl import PROMPT, enter, foreground, to
-from tests.provider import Provider, answer, on_loop
+from tests.provider import Provider, answer, error, on_loop, until
 from tests.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ async def ask(term: Terminal, server: Provider, prompt: str, text: str = "So.") 
 
 def store(home: Path) -> Path:
     return home / ".local" / "share" / "holychat" / "conversations.db"
+
+
+def titles(home: Path) -> list[str]:
+    with closing(sqlite3.connect(store(home))) as db:
+        return [str(title) for (title,) in db.execute("SELECT title FROM conversations")]
 
 
 def aged(home: Path, title: str, ago: int) -> str:
@@ -197,3 +202,38 @@ async def test_a_store_that_cannot_be_used_is_not_said_to_be_empty(tmp_path: Pat
         assert "out.md" not in os.listdir(tmp_path)
         await ask(term, server, "q2", "Two.")
         assert len(server.requests[-1].json["messages"]) == 3
+
+
+@on_loop
+async def test_a_title_that_the_model_makes(tmp_path: Path) -> None:
+    async with Provider() as server:
+        environ = {**to(server), "HOLYCHAT_TITLE": "model"}
+        async with Terminal(home=tmp_path, environ=environ, columns=100) as term:
+            await term.until(PROMPT)
+            server.script(*answer("They run down."))
+            server.script(*answer('"Where rivers run"\nand more\x1b[31m'))
+            await enter(term, "Tell me about rivers, if you please")
+            await term.until("Where rivers run")  # in the toolbar
+            server.script(*answer("They rest."))
+            await enter(term, "and lakes")
+            term.type("quit\r")
+            assert await term.end() == 0
+    assert len(server.requests) == 3
+    assert titles(tmp_path) == ["Where rivers run"]
+    assert "Tell me about rivers" in str(server.requests[1].json["messages"])
+
+
+@on_loop
+async def test_a_title_that_cannot_be_had_is_the_first_words(tmp_path: Path) -> None:
+    async with Provider() as server:
+        environ = {**to(server), "HOLYCHAT_TITLE": "model"}
+        async with Terminal(home=tmp_path, environ=environ, columns=100) as term:
+            await term.until(PROMPT)
+            server.script(*answer("They run down."))
+            server.script(*error(500, "no title today"))
+            await enter(term, "Tell me about rivers")
+            await until(lambda: len(server.requests) == 2)
+            term.type("quit\r")
+            assert await term.end() == 0
+            assert "no title today" not in term.text()
+    assert titles(tmp_path) == ["Tell me about rivers"]

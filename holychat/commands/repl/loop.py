@@ -79,6 +79,7 @@ class Repl(Voice):
         self._left_behind = Left()
         self._taking: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._titling: asyncio.Task[None] | None = None
         self._prompt = Prompt(self)
         self._typing = Typing(
             self._prompt.input, self._stop, self._pause, self._prompt.later, self._pass_on
@@ -404,6 +405,9 @@ class Repl(Voice):
         if self.orphan and self.chat.exchanges:  # it is the last answer, and soon no more
             self.orphan = ""
         await self._show(self.chat.send(prompt, again=again))
+        if self.opened is not None:
+            self._titling = asyncio.get_running_loop().create_task(self.opened.entitle(self.chat))
+            self._titling.add_done_callback(lambda _: self._prompt.refresh())
 
     async def carry_on(self) -> None:
         """Go on with the last answer where it broke off."""
