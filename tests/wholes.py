@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from holychat.core.formats import Exchange, Figures, Whole
 from holychat.core.history import Conversation, Kept
-from holychat.store.conversations import LETTERS
+from holychat.store.ids import LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

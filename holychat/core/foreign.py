@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from holychat.core.formats import ROLES, Exchange, Figures, Whole, healed
-from holychat.core.history import Conversation, Kept, title_of
+from holychat.core.history import Conversation, Kept
+from holychat.core.titles import title_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -17,6 +17,8 @@ from holychat.core.pacing import Granted, Pace, Queued
 from holychat.core.sanitize import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from holychat.core.breaker import Policy, State
     from holychat.core.failure import Failure
     from holychat.core.pacing import Limits, Rates
@@ -199,6 +201,15 @@ def hedged(health: Health, now: float) -> Health:
 def cancelled(health: Health, who: str) -> Health:
     """The user stopped it, which says nothing of the provider."""
     return _without(health, who)
+
+
+def without(health: Health, gone: Callable[[str], bool]) -> Health:
+    """The same value where nobody in it is gone; else without what those held."""
+    pace = health.pace
+    names = {stream.who for stream in pace.streams} | {one.who for one in pace.queue}
+    for who in filter(gone, names | {health.breaker.prober}):
+        health = _without(health, who)
+    return health
 
 
 def _without(health: Health, who: str) -> Health:

@@ -105,15 +105,6 @@ def path_to(messages: Mapping[int, Kept], head: int | None) -> list[Kept]:
     return path[::-1]
 
 
-def title_of(prompt: str, most: int = 60) -> str:
-    """A title from the first words of a prompt."""
-    words = " ".join(prompt.split())
-    if len(words) <= most:
-        return words
-    cut = words[: most + 1].rsplit(" ", 1)[0] if " " in words[: most + 1] else words[:most]
-    return f"{cut[:most].rstrip(' ,.;:')}…"
-
-
 def as_json(value: Any) -> Any:
     """A value as JSON can say it; None and empty fields are left out."""
     from dataclasses import fields, is_dataclass

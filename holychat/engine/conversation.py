@@ -30,11 +30,11 @@ from holychat.core.chat import (
     Usage,
 )
 from holychat.core.failure import Failure, Kind, UsageError
-from holychat.core.history import title_of
 from holychat.core.route import Rules
+from holychat.core.titles import title_of
 from holychat.core.tokens import estimate
 from holychat.engine import failover
-from holychat.store.conversations import new_id
+from holychat.store.ids import new_id
 from holychat.store.recorder import Recorder
 
 if TYPE_CHECKING:

@@ -311,12 +311,12 @@ class Reply:
                     _gave_up(delta, name)
         except Failure as failure:
             keyless(failure, provider)
-            if rest := self.rest():
-                yield self._spoken(rest)
-            self._seam = None
-            if failure.kind is Kind.EMPTY and call.stopped and _may_end(before):
-                return  # it was cut behind its last word: nothing more is to be said
-            raise
+            # An answer that was cut behind its last word: nothing more is to be said.
+            if not (failure.kind is Kind.EMPTY and call.stopped and _may_end(before)):
+                # What the joint holds may be half of a repetition, and nobody has seen it: whoever
+                # goes on says it once more.
+                self._seam = None
+                raise
         for event in self._sealed():
             yield event
 

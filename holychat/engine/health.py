@@ -11,7 +11,6 @@ else is told, and done in order before the recorder is closed.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import threading
 import time
 from concurrent.futures import Future
@@ -23,6 +22,7 @@ from holychat.core import health as healths
 from holychat.core import pacing
 from holychat.core.failure import StoreTrouble, keyless
 from holychat.core.health import Health, Refused, Standing, key_of
+from holychat.store import alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, MutableMapping
@@ -123,13 +123,19 @@ class Board:
         if waiting is not None and key_of(waiting.ticket.provider) != key_of(provider):
             self.cancelled(waiting.ticket)
             waiting = None
-        ticket = waiting.ticket if waiting else Ticket(provider, secrets.token_hex(8))
+        ticket = waiting.ticket if waiting else Ticket(provider, alive.name())
         force = force or (waiting is not None and waiting.force)
         limits = self._limits(provider.name)
 
         def change(health: Health) -> tuple[Health, pacing.Granted | pacing.Queued | Refused]:
             now = self._clock()  # under the store's lock: no other process is ahead of it
-            return healths.admit(health, ticket.id, tokens, now, self._policy, limits, force=force)
+            ask = (ticket.id, tokens, now, self._policy, limits)
+            after, said = healths.admit(health, *ask, force=force)
+            if isinstance(said, pacing.Granted):
+                return after, said
+            # What a killed process held nobody else has to wait for.
+            living = healths.without(health, alive.gone)
+            return (after, said) if living is health else healths.admit(living, *ask, force=force)
 
         try:
             said = await self._decided(key_of(provider), change)

@@ -25,10 +25,8 @@ from holychat.engine.place import store_path
 from holychat.engine.shadow import Shadow
 from holychat.engine.split import Split
 from holychat.net.client import Client, Timers
-from holychat.store.conversations import branch, entitle, find, get, latest
 from holychat.store.learned import Learned
 from holychat.store.recorder import Recorder
-from holychat.store.turns import bury_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -136,6 +134,9 @@ class Session:
 
         With the model that it had, if that can still be had and no other one is wanted.
         """
+        from holychat.store.conversations import branch, find, get, latest
+        from holychat.store.turns import bury_in
+
         found: Conversation = await self.stored(find, name) if name else await self.stored(latest)
         if await self.stored(bury_in, found.id):
             self.recorder.warnings.append(
@@ -167,6 +168,7 @@ class Session:
         ):
             return
         from holychat.engine.titles import made
+        from holychat.store.conversations import entitle
 
         conversation, before = self.recorder.conversation, chat.title
         title = await made(chat)

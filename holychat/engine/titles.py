@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from holychat.core.chat import Message, Request
 from holychat.core.failure import HolychatError
-from holychat.core.history import title_of
 from holychat.core.sanitize import one_line
+from holychat.core.titles import title_of
 
 if TYPE_CHECKING:
     from holychat.engine.conversation import Chat

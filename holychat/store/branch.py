@@ -40,8 +40,10 @@ class Branch:
         model: str,
         system: str,
         params: Mapping[str, object],
+        fresh: str = "",
     ) -> None:
-        """Open a turn behind the first `kept` exchanges; `joined` with the next one's answer."""
+        """Open a turn behind the first `kept` exchanges; `joined` with the next one's answer.
+        `fresh` is the id of a conversation that begins with it."""
         onto = None
         if joined and len(self._messages) > 2 * kept + 1:
             onto = self._messages[2 * kept + 1]
@@ -57,6 +59,7 @@ class Branch:
             params=params,
             onto=onto,
             at=at,
+            fresh=fresh,
         )
         self._kept, self._number = kept, 0
         self.conversation = self.open.conversation

@@ -6,14 +6,14 @@ Owns these queries. A name given by the user is an id's beginning or a part of a
 from __future__ import annotations
 
 import json
-import secrets
-import time
 from typing import TYPE_CHECKING
 
 from holychat.core.chat import Finish, Timings, Turn, Usage
 from holychat.core.failure import Failure, Kind, UsageError
-from holychat.core.history import LEAST, Conversation, Filter, Kept, Open, path_to, title_of
+from holychat.core.history import LEAST, Conversation, Filter, Kept, Open, path_to
 from holychat.core.sanitize import one_line
+from holychat.core.titles import title_of
+from holychat.store.ids import LETTERS, new_id, now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,21 +22,10 @@ if TYPE_CHECKING:
 
     from holychat.store.db import Database
 
-LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # none that is taken for another
 
 LONGEST = 200  # characters of a title
 MOST = 5  # conversations that a name which fits several is shown to fit
 AT_ONCE = 100  # conversations that are removed in one transaction
-
-
-def now() -> int:
-    """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
-def new_id() -> str:
-    """60 random bits, readable."""
-    return "".join(secrets.choice(LETTERS) for _ in range(12))
 
 
 def where(narrowed: Filter, table: str = "conversations") -> tuple[str, list[Any]]:

@@ -48,6 +48,11 @@ class Trouble(StoreTrouble):
         return self.code in _PASSING
 
     @property
+    def stale(self) -> bool:
+        """Whether the file has to be opened anew for that."""
+        return self.passing and self.code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL)
+
+    @property
     def deleted(self) -> bool:
         """Whether it was removed meanwhile what something was to be added to."""
         return self.code == sqlite3.SQLITE_CONSTRAINT
@@ -80,9 +85,10 @@ class Database:
         try:
             self._open(create)
         except sqlite3.DatabaseError as error:
-            if not (create and _damaged(error) and self._movable()):
+            if create and _damaged(error) and self._movable():
+                self.put_aside = self.quarantine()
+            elif not (create and self._overtaken(error)):
                 raise _trouble(error, path) from error
-            self.put_aside = self.quarantine()
             try:
                 self._open(create=True)
             except sqlite3.Error as again:
@@ -394,6 +400,16 @@ class Database:
         except OSError as error:
             return isinstance(error, FileNotFoundError)
         return head.startswith(MAGIC) and head[68:] == APPLICATION.to_bytes(4, "big")
+
+    def _overtaken(self, error: sqlite3.Error) -> bool:
+        """Whether another holychat puts the file aside: its log goes first, under our hands."""
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_IOERR:
+            return False
+        try:
+            with _locked(f"{self.path}.lock"):
+                return _identity(self.path) != self._identity
+        except OSError:
+            return False
 
     def quarantine(self) -> str:
         """Put the damaged file aside under its date; what is in it may still be saved.

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, TypeVar
 
 from holychat.core.health import Health, as_json, from_json
-from holychat.store.conversations import now
+from holychat.store.ids import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable

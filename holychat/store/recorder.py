@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -23,7 +22,7 @@ from holychat.core.failure import StoreTrouble
 from holychat.core.sanitize import one_line
 from holychat.store import turns
 from holychat.store.branch import Branch
-from holychat.store.conversations import now
+from holychat.store.ids import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +75,7 @@ class Recorder:
         self._trouble: Exception | None = None
         self._tried = 0.0  # when it was last looked at
         self._told: set[int] = set()  # the conversations beside which it was said
-        self._said = ""  # the last warning of it
+        self._said: list[str] = []  # the warnings of it
         self._owed: deque[Step] = deque()
         self._lost: list[str] = []  # prompts that cannot be kept any more
 
@@ -108,10 +107,12 @@ class Recorder:
         system: str,
         params: Mapping[str, object],
         joined: bool = False,
+        fresh: str = "",
     ) -> Future[None]:
         """Open a turn below the first `kept` exchanges; done when it is on the disk, or cannot be.
 
         `joined`: it goes on with the answer of the next one, and its end brings all of that text.
+        `fresh` is the id of a conversation that begins with it.
         """
         self._clear()  # what is left of the turn before is in its `end`
         self._prompt, at, held = prompt, now(), dict(params)
@@ -126,6 +127,7 @@ class Recorder:
                 model=model,
                 system=system,
                 params=held,
+                fresh=fresh,
             ),
             prompt,
         )
@@ -386,7 +388,7 @@ class Recorder:
         if _is(self._trouble, "deleted") and self._owed and step.talk != self._owed[0].talk:
             self._lost += [each.prompt for each in self._owed if each.prompt]
             self._owed.clear()
-            self._trouble = None
+            self._over()
         self._owed.append(step)
 
     def _catch_up(self) -> None:
@@ -434,27 +436,33 @@ class Recorder:
     def _look_again(self) -> None:
         """At a store that failed: as it is now, unless it was only locked."""
         db = self._db
-        if self._trouble is None or db is None:
-            return
-        if getattr(self._trouble, "code", 0) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL):
-            return
-        db.still_there()
-        db.close()
-        self._db = None
+        if db is not None and _is(self._trouble, "stale"):
+            db.still_there()
+            db.close()
+            self._db = None
 
     def _recover(self) -> None:
         if self._trouble is None:
             return
+        self._over()
+        heard = False
+        for warning in self._said:
+            try:
+                self.warnings.remove(warning)
+            except ValueError:
+                heard = True
+        if heard:
+            self._say(AGAIN)
+        self._said.clear()
+
+    def _over(self) -> None:
         from holychat.store.db import PATIENCE
 
         self._trouble = None
         self._told.clear()
         if self._db is not None:
-            self._db.wait_at_most(PATIENCE)
-        try:
-            self.warnings.remove(self._said)  # nobody has heard of it
-        except ValueError:
-            self._say(AGAIN)
+            with contextlib.suppress(StoreTrouble):
+                self._db.wait_at_most(PATIENCE)
 
     def _fail(self, error: Exception) -> None:
         self._trouble, self._tried = error, time.monotonic()
@@ -474,15 +482,15 @@ class Recorder:
             return
         step = next((each for each in reversed(self._owed) if each.prompt), None)
         talk = step.talk if step else self._talk
-        if talk in self._told:
+        if talk in self._told or (step is None and self._told):
             return
         self._told.add(talk)
         which = "this conversation"
         if step is not None and talk != self._talk:
             which = f"the conversation with “{one_line(step.prompt, 40)}”"
         what, hint = _what(self._trouble)
-        self._said = f"{which} is not being kept: {what}. {hint}".rstrip()
-        self._say(self._said)
+        self._said.append(f"{which} is not being kept: {what}. {hint}".rstrip())
+        self._say(self._said[-1])
 
     def _say_damaged(self, aside: str) -> None:
         self._say(f"the store was damaged: it is kept as {aside}, a new one is begun")
@@ -502,7 +510,7 @@ def _settle(future: Future[Any], result: Any) -> None:
 
 
 def _is(trouble: Exception | None, what: str) -> bool:
-    """Whether it is `passing` or `deleted`, as store.db tells of what came from SQLite."""
+    """Whether it is `passing`, `stale` or `deleted`, as store.db tells of what came from SQLite."""
     return bool(getattr(trouble, what, False))
 
 

@@ -16,7 +16,8 @@ from holychat.core.chat import Finish
 from holychat.core.failure import StoreTrouble
 from holychat.core.formats import Exchange, Figures, Whole, finite, record
 from holychat.core.history import Kept
-from holychat.store.conversations import LETTERS, get, journalled, short, tree
+from holychat.store.conversations import get, journalled, short, tree
+from holychat.store.ids import LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

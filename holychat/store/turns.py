@@ -6,7 +6,6 @@ Owns the life of a turn in the file. `recorder` calls this from its thread.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import secrets
@@ -15,14 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holychat.core.chat import Finish
-from holychat.core.history import Orphan, title_of
-from holychat.store.conversations import get, journalled, new_id, now
+from holychat.core.titles import title_of
+from holychat.store.alive import born, our_birth
+from holychat.store.ids import new_id, now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from sqlite3 import Row
 
     from holychat.core.chat import Tried, Turn
+    from holychat.core.history import Orphan
     from holychat.store.db import Database
 
 LEASE = 20_000  # milliseconds for which a writer is taken to be alive without a sign of life
@@ -56,7 +57,7 @@ def enlist(db: Database) -> str:
 
 def known() -> bool:
     """Whether others on this machine see that we are alive without a sign of life."""
-    return bool(_our_birth(os.getpid()))
+    return bool(our_birth())
 
 
 def _sign(db: Database, writer: str) -> None:
@@ -64,7 +65,7 @@ def _sign(db: Database, writer: str) -> None:
     db.run(
         "INSERT INTO writers (id, host, pid, born, lease) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (id) DO UPDATE SET lease = excluded.lease",
-        (writer, socket.gethostname(), os.getpid(), _our_birth(os.getpid()), now() + LEASE),
+        (writer, socket.gethostname(), os.getpid(), our_birth(), now() + LEASE),
     )
 
 
@@ -128,6 +129,9 @@ def _dead(db: Database) -> list[Row]:
 
 
 def _bury(db: Database, turn: Row) -> Orphan:
+    from holychat.core.history import Orphan  # for this case only: they cost some milliseconds
+    from holychat.store.conversations import get, journalled
+
     number, conversation = int(turn["id"]), str(turn["conversation"])
     text, reasoning = journalled(db, number)
     prompt = db.row("SELECT text FROM messages WHERE id = ?", (turn["prompt"],))
@@ -156,29 +160,8 @@ def _bury(db: Database, turn: Row) -> Orphan:
 def _is_dead(row: Row) -> bool:
     """A process of this machine is looked for; one of another has its lease."""
     if row["host"] == socket.gethostname() and row["born"]:
-        return _born(int(row["pid"])) != str(row["born"])
+        return born(int(row["pid"])) != str(row["born"])
     return bool(row["lease"] < now())
-
-
-@functools.cache
-def _our_birth(pid: int) -> str:
-    """Our own, which is asked for at each entry of the journal."""
-    return _born(pid)
-
-
-def _born(pid: int) -> str:
-    """The boot and the tick at which a process began; empty where the system does not say it."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            # The second field may hold blanks and brackets; state is the third, starttime the
-            # 22nd (proc(5)). A zombie is dead and only not buried yet.
-            fields = file.read().rpartition(")")[2].split()
-        if fields[0] in "ZX":
-            return ""
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return f"{file.read().strip()}:{fields[19]}"
-    except (OSError, IndexError):
-        return ""
 
 
 # --- The life of a turn -------------------------------------------------------------------------
@@ -197,16 +180,18 @@ def begin(
     params: Mapping[str, object],
     onto: int | None = None,
     at: int | None = None,
+    fresh: str = "",
 ) -> Begun:
     """Keep the prompt below `parent` and open a turn for its answer; `at` is when it was said.
 
-    An empty `conversation` begins one. A prompt that stands there already is used again: a retry
-    is another answer to the same message. `onto` is an answer to it that is gone on with.
+    An empty `conversation` begins one, under the id `fresh` if given. A prompt that stands there
+    already is used again: a retry is another answer to the same message. `onto` is an answer to it
+    that is gone on with.
     """
     at = now() if at is None else at
     with db.write():
         if not conversation:
-            conversation = new_id()
+            conversation = fresh or new_id()
             db.run(
                 "INSERT INTO conversations (id, title, created, updated) VALUES (?, ?, ?, ?)",
                 (conversation, title_of(prompt), at, at),
@@ -270,7 +255,7 @@ def close(db: Database, begun: Begun, turn: Turn, *, at: int | None = None) -> i
             (*_figures(turn), answer, turn.served_model, int(turn.refusal), begun.turn),
         )
         for number, tried in enumerate(turn.attempts, 1):
-            _attempt(db, begun, number, tried)
+            attempt(db, begun, number, tried)
         db.run("DELETE FROM journal WHERE turn = ?", (begun.turn,))
         if answer is not None:
             db.run(
@@ -306,7 +291,8 @@ def _figures(one: Turn | Tried) -> tuple[object, ...]:
     )
 
 
-def _attempt(db: Database, begun: Begun, number: int, tried: Tried) -> None:
+def attempt(db: Database, begun: Begun, number: int, tried: Tried) -> None:
+    """Keep one attempt of a turn, within a transaction."""
     names = ", ".join(_FIGURES)
     marks = ", ".join("?" * len(_FIGURES))
     started = begun.started + round(tried.started * 1000)

@@ -12,9 +12,9 @@ import itertools
 import random
 import sqlite3
 
-from holychat.core.history import title_of
-from holychat.store.conversations import LETTERS
+from holychat.core.titles import title_of
 from holychat.store.db import Database
+from holychat.store.ids import LETTERS
 
 A_CONVERSATION = 10  # messages
 BATCH = 20_000  # messages in one transaction

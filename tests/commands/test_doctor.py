@@ -25,6 +25,7 @@ from tests.process import Ended, Place
 from tests.provider import Hang, Seen, Status, Wait, answer, error, on_loop
 from tests.provider import Provider as Server
 from tests.served import served
+from tests.store.test_db import made, spoiled_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -356,6 +357,12 @@ def test_the_store_is_looked_at(
     run(offline=True, HOLYCHAT_STORE=str(path), **at("http://127.0.0.1:9/v1"))
     assert "0 conversations" in (out := flat(capfd.readouterr().out))
     assert "sound" in out
+    spoiled_index(made(path))
+    run(offline=True, HOLYCHAT_STORE=str(path), **at("http://127.0.0.1:9/v1"))
+    said = flat(capfd.readouterr().out)
+    assert "the search index was damaged and is made anew, sound" in said
+    run(offline=True, HOLYCHAT_STORE=str(path), **at("http://127.0.0.1:9/v1"))
+    assert "search index" not in flat(capfd.readouterr().out)
     path.write_bytes(b"no database at all" * 100)
     run(offline=True, json=True, HOLYCHAT_STORE=str(path), **at("http://127.0.0.1:9/v1"))
     report = json.loads(capfd.readouterr().out)

@@ -556,22 +556,24 @@ def in_the_way(home: Path) -> tuple[Path, dict[str, str]]:
 @on_loop
 async def test_what_is_not_kept_is_caught_up_with_when_the_trouble_is_over(tmp_path: Path) -> None:
     place, named = in_the_way(tmp_path)
-    async with Provider() as server:
-        async with Terminal(home=tmp_path, columns=200, environ=to(server, **named)) as term:
-            await begin(term)
-            await ask(term, server, "q1", "One.")
-            for line in ("/fork", "/rename x", "/export talk.md"):
-                assert (await enter(term, line))[0] == "· this conversation is not being kept"
-            await ask(term, server, "q2", "Two.")
-            assert len(re.findall("is not being kept: ", term.text())) == 1
-            place.unlink()
-            assert "· it is called The whole" in await enter(term, "/rename The whole")
-            await ask(term, server, "q3", "Three.")
-            assert "a copy" in (await enter(term, "/fork"))[0]
-            term.type("quit\r")
-            assert await term.end() == 0
-            assert term.text().count("kept again") == 1
-            assert "not kept" not in term.text()
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, columns=200, environ=to(server, **named)) as term,
+    ):
+        await begin(term)
+        await ask(term, server, "q1", "One.")
+        for line in ("/fork", "/rename x", "/export talk.md"):
+            assert (await enter(term, line))[0] == "· this conversation is not being kept"
+        await ask(term, server, "q2", "Two.")
+        assert len(re.findall("is not being kept: ", term.text())) == 1
+        place.unlink()
+        assert "· it is called The whole" in await enter(term, "/rename The whole")
+        await ask(term, server, "q3", "Three.")
+        assert "a copy" in (await enter(term, "/fork"))[0]
+        term.type("quit\r")
+        assert await term.end() == 0
+        assert term.text().count("kept again") == 1
+        assert "not kept" not in term.text()
     said = [("user", "q1"), ("assistant", "One."), ("user", "q2"), ("assistant", "Two.")]
     said += [("user", "q3"), ("assistant", "Three.")]
     assert messages(place / "chats.db") == said * 2
@@ -609,49 +611,53 @@ async def test_in_the_end_it_says_what_is_not_kept(tmp_path: Path) -> None:
 @pytest.mark.slow
 @on_loop
 async def test_a_locked_store_is_said_at_once_also_at_the_prompt(tmp_path: Path) -> None:
-    async with Provider() as server:
-        async with Terminal(home=tmp_path, columns=200, environ=to(server)) as term:
-            await begin(term)
-            await ask(term, server, "q1", "One.")
-            with held(store(tmp_path)):
-                await ask(term, server, "q2", "Two.")
-                assert "not being kept" not in term.text()
-                term.type("half a line")
-                await term.until("this conversation is not being kept: .* holds it locked")
-                await term.quiet()
-                shown = term.rows()
-                assert shown.index("Two.") < shown.index("› half a line")
-                assert len([row for row in shown if "not being kept" in row]) == 1
-                assert shown.index("› half a line") > next(
-                    at for at, row in enumerate(shown) if "not being kept" in row
-                )
-            await term.until("kept again")  # nobody has to do anything for it
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, columns=200, environ=to(server)) as term,
+    ):
+        await begin(term)
+        await ask(term, server, "q1", "One.")
+        with held(store(tmp_path)):
+            await ask(term, server, "q2", "Two.")
+            assert "not being kept" not in term.text()
+            term.type("half a line")
+            await term.until("this conversation is not being kept: .* holds it locked")
             await term.quiet()
-            assert messages(store(tmp_path))[2:] == [("user", "q2"), ("assistant", "Two.")]
-            server.script(*answer("Three."))
-            term.type(" and more\r")
-            await term.until("Three")
-            await term.quiet()
+            shown = term.rows()
+            assert shown.index("Two.") < shown.index("› half a line")
+            assert len([row for row in shown if "not being kept" in row]) == 1
+            assert shown.index("› half a line") > next(
+                at for at, row in enumerate(shown) if "not being kept" in row
+            )
+        await term.until("kept again")  # nobody has to do anything for it
+        await term.quiet()
+        assert messages(store(tmp_path))[2:] == [("user", "q2"), ("assistant", "Two.")]
+        server.script(*answer("Three."))
+        term.type(" and more\r")
+        await term.until("Three")
+        await term.quiet()
     assert messages(store(tmp_path))[4] == ("user", "half a line and more")
 
 
 @pytest.mark.slow
 @on_loop
 async def test_a_locked_store_is_said_of_the_conversation_that_it_befell(tmp_path: Path) -> None:
-    async with Provider() as server:
-        async with Terminal(home=tmp_path, columns=200, environ=to(server)) as term:
-            await begin(term)
-            await ask(term, server, "q1", "One.")
-            with held(store(tmp_path)):
-                await ask(term, server, "q2", "Two.")
-                await enter(term, "/clear")
-                await term.until("the conversation with “q2” is not being kept: ")
-                await term.quiet()
-                await ask(term, server, "q3", "Three.")
-                await term.until("this conversation is not being kept: ")
-            await term.until("kept again")
-            term.type("quit\r")
-            assert await term.end() == 0
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, columns=200, environ=to(server)) as term,
+    ):
+        await begin(term)
+        await ask(term, server, "q1", "One.")
+        with held(store(tmp_path)):
+            await ask(term, server, "q2", "Two.")
+            await enter(term, "/clear")
+            await term.until("the conversation with “q2” is not being kept: ")
+            await term.quiet()
+            await ask(term, server, "q3", "Three.")
+            await term.until("this conversation is not being kept: ")
+        await term.until("kept again")
+        term.type("quit\r")
+        assert await term.end() == 0
     counts = rows(store(tmp_path), "SELECT title, messages FROM conversations ORDER BY title")
     assert counts == [("q1", 4), ("q3", 2)]
 
@@ -659,21 +665,23 @@ async def test_a_locked_store_is_said_of_the_conversation_that_it_befell(tmp_pat
 @pytest.mark.slow
 @on_loop
 async def test_a_locked_store_is_said_while_the_answer_is_waited_for(tmp_path: Path) -> None:
-    async with Provider() as server:
-        async with Terminal(home=tmp_path, columns=200, environ=to(server)) as term:
-            await begin(term)
-            await ask(term, server, "q1", "One.")
-            gate = Gate()
-            with held(store(tmp_path)):
-                server.script(gate, *answer("Two."))
-                term.type("q2\r")
-                await term.until("this conversation is not being kept: ")
-                assert "Two." not in term.text()
-                gate.open()
-                await term.until("Two")
-                await term.quiet()
-            term.type("quit\r")
-            assert await term.end() == 0
+    async with (
+        Provider() as server,
+        Terminal(home=tmp_path, columns=200, environ=to(server)) as term,
+    ):
+        await begin(term)
+        await ask(term, server, "q1", "One.")
+        gate = Gate()
+        with held(store(tmp_path)):
+            server.script(gate, *answer("Two."))
+            term.type("q2\r")
+            await term.until("this conversation is not being kept: ")
+            assert "Two." not in term.text()
+            gate.open()
+            await term.until("Two")
+            await term.quiet()
+        term.type("quit\r")
+        assert await term.end() == 0
     assert messages(store(tmp_path))[2:] == [("user", "q2"), ("assistant", "Two.")]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -531,3 +533,20 @@ async def test_the_client_notes_what_a_server_says_of_limits() -> None:
             assert [delta async for delta in client.stream(provider, ask)]
         assert client.rates["p"].requests_reset == 9.0
     await client.aclose()
+
+
+@on_loop
+async def test_what_the_dead_held_is_given_to_the_living(tmp_path: Path) -> None:
+    with world_at(tmp_path / "s.db") as world:
+        world.limits = Limits(streams=1)
+        board = world.board()
+        held = await ticket(board)
+        line = await board.admit(P, 1)
+        assert isinstance(line, Queued)
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+        token, _, birth, host = held.id.split("/")
+        with closing(sqlite3.connect(tmp_path / "s.db")) as db, db:
+            dead = f"{token}/{ended.pid}/{birth}/{host}"
+            db.execute("UPDATE health SET state = replace(state, ?, ?)", (held.id, dead))
+        assert isinstance(await board.admit(P, 1, waiting=line), Ticket)

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from holychat.core.chat import Finish, Turn
+from holychat.core.chat import Finish, Timings, Turn
 from holychat.core.failure import UsageError
 from holychat.core.history import Conversation, Filter
+from holychat.screen.words import broke_off
 from holychat.store import conversations, turns
 from holychat.store.db import Database
+from holychat.store.ids import new_id
 
 ABOUT: dict[str, Any] = {"provider": "p", "model": "m", "system": "", "params": {}}
 
@@ -50,7 +52,7 @@ def texts(db: Database, conversation: Conversation) -> list[str]:
 
 
 def test_ids_are_as_long_as_they_need_to_be() -> None:
-    ids = {conversations.new_id() for _ in range(1000)}
+    ids = {new_id() for _ in range(1000)}
     assert len(ids) == 1000
     assert {len(each) for each in ids} == {12}
 
@@ -136,6 +138,20 @@ def test_a_fork_has_the_messages_and_the_old_one_stays(db: Database) -> None:
     conversations.delete(db, [old.id])
     assert len(texts(db, conversations.get(db, fork.id))) == 6
     assert db.check() == []
+
+
+def test_a_fork_of_an_answer_that_was_stopped_does_not_say_that_it_broke_off(db: Database) -> None:
+    writer = turns.enlist(db)
+    begun = turns.begin(db, writer, "", "q", None, **ABOUT)
+    stopped = Turn("half", "", Finish.INTERRUPTED, "p", "m", timings=Timings(total=1.5))
+    turns.close(db, begun, stopped)
+    old = conversations.get(db, begun.conversation)
+    answers = [
+        conversations.branch(db, each)[1].turn
+        for each in (old, conversations.fork(db, old, old.head))
+    ]
+    assert [turn and turn.timings.total for turn in answers] == [1.5, 1.5]
+    assert not [turn for turn in answers if turn and broke_off(turn)]
 
 
 def test_a_title_that_was_given(db: Database) -> None:

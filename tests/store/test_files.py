@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from holychat.store.files import append_private, write_private
+from holychat.store.files import append_private, tighten, write_private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,3 +59,19 @@ def test_lines_of_many_writers_do_not_mix(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda line: append_private(str(path), line), lines))
     assert sorted(path.read_bytes().splitlines(keepends=True)) == sorted(lines)
+
+
+@POSIX
+def test_what_others_can_read_is_made_private(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old ")
+    path.chmod(0o644)
+    append_private(str(path), b"new")
+    assert (path.read_bytes(), mode(path)) == (b"old new", 0o600)
+    tmp_path.chmod(0o755)
+    tighten(str(tmp_path), 0o700)
+    assert mode(tmp_path) == 0o700
+    path.chmod(0o400)
+    tighten(str(path), 0o600)
+    assert mode(path) == 0o400  # nothing is added
+    tighten(str(tmp_path / "nothing"), 0o600)

@@ -562,6 +562,26 @@ def test_ask_keeps_it(tmp_path: Path) -> None:
     assert count(tmp_path / "s.db", "writers") == 0
 
 
+def test_ask_where_holychat_keeps_it_by_itself(tmp_path: Path) -> None:
+    """Whatever stands there is ours: it may be put aside, and others need not read it."""
+    place = Place(tmp_path)
+    path = place.home / ".local" / "share" / "holychat" / "conversations.db"
+    path.parent.mkdir(parents=True, mode=0o755)
+    garbage(path)
+    path.chmod(0o644)
+
+    async def work() -> Ended:
+        async with Provider() as server:
+            server.script(*answer(ANSWER))
+            place.provider(server.base_url)
+            return await place.run("ask", "hi")
+
+    one_line(run(work()), "the store was damaged", ".damaged-20")
+    assert said(path) == ["hi", ANSWER]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.parametrize("spoil", [truncated, torn_schema, flipped])
 def test_ask_with_a_damaged_store(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     path = made(tmp_path / "s.db")

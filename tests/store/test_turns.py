@@ -16,6 +16,7 @@ from holychat.core.chat import Finish, Timings, Tried, Turn, Usage
 from holychat.core.failure import Failure, Kind, StoreTrouble
 from holychat.store import conversations, turns
 from holychat.store.db import Database
+from holychat.store.ids import now
 
 ABOUT: dict[str, Any] = {"provider": "p", "model": "m", "system": "s", "params": {"top_p": 1}}
 
@@ -195,7 +196,7 @@ def test_elsewhere_the_lease_decides(db: Database, writer: str) -> None:
         db.run("UPDATE writers SET host = 'another', pid = 1")
     assert turns.bury(db) == ([], [])
     with db.write():
-        db.run("UPDATE writers SET lease = ?", (turns.now() - 1,))
+        db.run("UPDATE writers SET lease = ?", (now() - 1,))
     assert len(turns.bury(db)[0]) == 1
 
 

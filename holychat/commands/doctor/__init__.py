@@ -1,7 +1,8 @@
 """`holychat doctor`: what holds, how each provider answers by phases, and what to mend.
 
 Owns the choice of what to look at and the sentences at the end; `report` has the looks, and the
-measuring is `net/probe`'s. Changes nothing, and costs nothing but one token each with --ask.
+measuring is `net/probe`'s. Changes nothing but a damaged search index, and costs nothing but one
+token each with --ask.
 `rehearsal` is the other half of this room: --simulate, which lets a provider fail.
 """
 

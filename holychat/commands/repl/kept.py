@@ -16,9 +16,10 @@ from holychat.core.failure import UsageError
 from holychat.core.history import LEAST
 from holychat.core.sanitize import one_line
 from holychat.settings.layers import Layer
-from holychat.store.conversations import branch, find, get, listing, now
+from holychat.store.conversations import branch, find, get, listing
 from holychat.store.conversations import fork as copied
 from holychat.store.conversations import rename as renamed
+from holychat.store.ids import now
 from holychat.store.search import search as find_words
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ async def _here(repl: Repl, none: str) -> Conversation:
     session = await repl.session()
     recorder = session.recorder
     if not await asyncio.wrap_future(recorder.caught_up()):
-        raise UsageError("this conversation is not being kept", "Nothing was done.")
+        raise UsageError("this conversation is not being kept")
     if not recorder.conversation:
         raise UsageError(f"there is {none} yet")
     here: Conversation = await session.stored(get, recorder.conversation)
