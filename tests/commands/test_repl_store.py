@@ -383,8 +383,10 @@ async def test_c_goes_on_behind_the_killed_answer(tmp_path: Path) -> None:
                 "Rivers run to",
                 "· broke off when holychat ended; /continue goes on with it",
             ]
+            server.script(*error(500, "no"))
             server.script(*error(500, "boom"))
             assert await enter(term, "/continue") == [
+                "· holysheep: no (500): again now",
                 "· holysheep: boom (500)",
                 "· /continue tries it again",
             ]
@@ -754,7 +756,7 @@ async def test_code_that_broke_off_goes_on_as_code(tmp_path: Path) -> None:
         await term.until(PROMPT)
         server.script(*answer(begun, finish="length"))
         assert "python 1" in [row.strip(" ▌") for row in await enter(term, "q")]
-        server.script(*error(500, "boom"))
+        server.script(*error(400, "boom"))
         assert len(await enter(term, "/continue")) == 2  # the failure and what to do
         server.script(*answer(rest))
         shown = [row.strip(" ▌") for row in await enter(term, "/continue")]
