@@ -21,7 +21,9 @@ from tests.provider import on_loop
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ["ask", "demo", "setup", "models", "providers", "doctor", "history", "config"]
+COMMANDS = [
+    "ask", "demo", "setup", "models", "providers", "doctor", "history", "migrate", "config",
+]  # fmt: skip
 LINUX = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is Linux's")
 
 

@@ -67,6 +67,7 @@ async def test_ask_in_a_pipe(place: Place, form: list[str]) -> None:
     assert not modules & HEAVY
     assert not [name for name in modules if name.startswith("holychat.commands.repl")]
     assert not modules & {"holychat.net.demo", "holychat.net.probe", "holychat.screen.live"}
+    assert not modules & {"holychat.core.migrate", "holychat.store.migration"}
 
 
 @on_loop

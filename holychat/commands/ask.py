@@ -97,6 +97,9 @@ async def _ask(settings: Settings, wish: Wish, prompt: str) -> Exit:
         async with aclosing(chat.send(prompt)) as events:
             async for event in events:
                 out.show(event)
+        if chat.latest is not None:  # a copy for a migration, if any: no longer than the answer
+            out.close()
+            await session.shadow.wait(chat.latest.timings.total)
     except asyncio.CancelledError:
         if not ends or isinstance(ends[0], env.Terminated):
             _interrupted(out, chat.latest if chat else None, painted=form(wish) == "live")

@@ -185,5 +185,5 @@ def _looked(db: Database, settings: Settings, *, new: bool) -> tuple[Migration |
     except StoreTrouble:  # it cannot be written
         return store.load(db), ""
     if why:
-        why = f"the migration to {state.new} is rolled back: {why}"
+        why = f"migration rolled back: {why}"
     return state, why
