@@ -83,7 +83,9 @@ def _again(past: Sequence[Past], rules: Rules) -> bool:
 
 
 def _count(past: Sequence[Past], name: str) -> int:
-    return sum(one.provider == name for one in past)
+    """A prefix that was ignored is asked for in words, once: that is the same attempt."""
+    kinds = [one.failure.kind for one in past if one.provider == name]
+    return len(kinds) - (Kind.IGNORED in kinds)
 
 
 def _other(names: Sequence[str], past: Sequence[Past], rules: Rules) -> str:

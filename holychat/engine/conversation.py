@@ -205,9 +205,8 @@ class Chat:
             reply = failover.Reply(self._way(), request)
             async with aclosing(reply.events()) as events:
                 async for event in events:
-                    if isinstance(event, Attempt) and fold.drops(event):
+                    if fold.add(event):
                         self.recorder.restart()
-                    fold.add(event)
                     if isinstance(event, Delta):
                         self.recorder.add(event.text, event.reasoning)
                     yield event
@@ -216,7 +215,7 @@ class Chat:
             turn = fold.turn(failure=failure)
         finally:
             # Also when the turn was cancelled or its reader went away in the middle.
-            turn = self._closed(fold, reply, turn, partial)
+            turn = self._closed(fold, turn, partial)
             self._keep(prompt, turn, replaced)
         for warning in self._warnings():
             yield warning
@@ -245,13 +244,9 @@ class Chat:
         for notice in (*map(Notice, said), *self._warnings()):
             yield notice
 
-    def _closed(
-        self, fold: Fold, reply: failover.Reply, turn: Turn | None, partial: Turn | None
-    ) -> Turn:
+    def _closed(self, fold: Fold, turn: Turn | None, partial: Turn | None) -> Turn:
         """The turn, one that was stopped (None) too, with what it went on with; and recorded."""
         if turn is None:
-            if rest := reply.rest():
-                fold.add(Delta(rest))
             turn = fold.turn(Finish.INTERRUPTED)
         if partial is not None:
             turn = _joined(partial, turn)
@@ -314,15 +309,16 @@ class Fold:
         self._tried: list[Tried] = []
         self._leg = Leg(provider, model, 0, self._start, clock)
         self._running = True  # an attempt has not ended yet
+        self._anew = False  # it begins anew, and nothing came of it yet
         self._texts: list[str] = []  # of the attempts before
         self._thoughts: list[str] = []
         self._first: float | None = None
 
-    def add(self, event: Event) -> None:
+    def add(self, event: Event) -> bool:
+        """Returns whether an answer has begun anew, so that what came before does not count."""
+        anew = False
         if isinstance(event, Attempt):
-            if self.drops(event):
-                self._texts.clear()
-                self._thoughts.clear()
+            self._anew = bool(self._tried) and len(event.partial) <= len(self._request.partial)
             at = len(event.partial)
             self._leg = Leg(event.provider, event.model, at, self._clock(), self._clock)
             self._running = True
@@ -331,13 +327,15 @@ class Fold:
         elif isinstance(event, Lost):
             self._lost(event)
         elif isinstance(event, Delta):
+            anew = self._anew and bool(event.text)
+            if anew:  # not before: where the new attempt brings nothing, the old part stands
+                self._anew = False
+                self._texts.clear()
+                self._thoughts.clear()
             self._leg.add(event)
             if self._first is None and (event.text or event.reasoning):
                 self._first = self._clock() - self._start
-
-    def drops(self, attempt: Attempt) -> bool:
-        """Whether an attempt begins anew, so that what came so far does not count."""
-        return bool(self._tried) and len(attempt.partial) <= len(self._request.partial)
+        return anew
 
     def _failed(self, event: Failed) -> None:
         leg = self._leg

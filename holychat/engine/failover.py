@@ -84,10 +84,6 @@ class Reply:
         self._plain: set[str] = set()  # who turned out not to go on with a beginning
         self._line: InLine | None = None  # where this request waits for its turn
 
-    def rest(self) -> str:
-        """What a joint still holds back when the answer was stopped there."""
-        return self._seam.finish(cut=True) if self._seam is not None else ""
-
     async def events(self) -> AsyncGenerator[Event, None]:
         """The events of the answer. Raises Failure at the end of the road, after what came."""
         name = self._names[0]

@@ -228,7 +228,8 @@ class Client:
             # A complete answer stays complete, however badly the connection ends after it.
         finally:
             watch.stop()
-        for delta in reader.rest():
+        # Half a character at the end is one that is lost; at a cut it is one that is still to come.
+        for delta in reader.rest() if reader.finished else ():
             yield delta
         if not (reader.finished and watch.answered):
             raise _incomplete(provider.name, reader, watch)

@@ -302,9 +302,10 @@ def test_an_answer_that_begins_anew_forgets_what_came() -> None:
     fold.add(Attempt("box", "m"))
     fold.add(Delta("half", "thought"))
     fold.add(Failed("box", Failure(Kind.RESET, "broke"), "box"))
-    assert fold.drops(Attempt("box", "m"))
-    fold.add(Attempt("box", "m"))
-    fold.add(Delta("whole"))
+    assert not fold.add(Attempt("box", "m"))
+    assert fold.turn().text == "half"  # as long as nothing takes its place
+    assert fold.add(Delta("whole"))
+    assert not fold.add(Delta(""))
     assert (fold.turn().text, fold.turn().reasoning, fold.turn().seams) == ("whole", "", ())
 
 
