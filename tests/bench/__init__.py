@@ -137,10 +137,11 @@ def home(base_url: str = "") -> Iterator[tuple[dict[str, str], Path]]:
 
 
 @contextmanager
-def serving(chunks: int) -> Iterator[str]:
-    """The loopback server (server.py) in a process of its own; its origin."""
-    command = [sys.executable, str(Path(__file__).with_name("server.py")), str(chunks)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+def serving(chunks: int = 0, server: str = "server") -> Iterator[str]:
+    """A loopback server (server.py, failing.py) in a process of its own; its origin."""
+    command = [sys.executable, "-m", f"{__name__}.{server}", str(chunks)]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root) as process:
         assert process.stdout is not None
         try:
             yield f"http://127.0.0.1:{int(process.stdout.readline())}"

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [startup|throughput|screen|lag|store] [--python PATH] [--rounds N]`."""
+"""`python -m tests.bench [NAME ...] [--python PATH] [--rounds N]`; all of them without a name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.bench import lag, screen, startup, store, throughput
+from tests.bench import failover, lag, screen, startup, store, throughput
 
 BENCHMARKS = {
     "startup": startup,
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "screen": screen,
     "lag": lag,
     "store": store,
+    "failover": failover,
 }
 
 

@@ -37,14 +37,20 @@ def litellm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if url := os.environ.get("HOLYCHAT_TEST_LITELLM"):
         yield Server(url.rstrip("/"), key)
         return
+    with litellm_of(HERE / "litellm.yaml", tmp_path_factory.mktemp("litellm") / "log") as (it, _):
+        yield it
+
+
+@contextmanager
+def litellm_of(config: Path, log: Path) -> Iterator[tuple[Server, subprocess.Popen[bytes]]]:
+    """A LiteLLM proxy of our own, which may be killed."""
     program = wanted("LITELLM")
     port = free_port()
-    command = [program, "--config", str(HERE / "litellm.yaml"), "--host", "127.0.0.1"]
+    command = [program, "--config", str(config), "--host", "127.0.0.1"]
     environ = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
-    log = tmp_path_factory.mktemp("litellm") / "log"
     health = f"http://127.0.0.1:{port}/health/liveliness"
-    with running([*command, "--port", str(port)], environ, log, health):
-        yield Server(f"http://127.0.0.1:{port}/v1", key)
+    with running([*command, "--port", str(port)], environ, log, health) as process:
+        yield Server(f"http://127.0.0.1:{port}/v1", LITELLM_KEY), process
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +94,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], environ: dict[str, str], log: Path, health: str) -> Iterator[None]:
+def running(
+    command: list[str], environ: dict[str, str], log: Path, health: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """The server, from its first answer to `health` on."""
     with (
         log.open("wb") as file,
@@ -103,7 +111,7 @@ def running(command: list[str], environ: dict[str, str], log: Path, health: str)
     ):
         try:
             until_up(process, health, log)
-            yield
+            yield process
         finally:
             process.terminate()
             try:
