@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from unicodedata import category
@@ -25,7 +25,7 @@ from holychat.engine.health import Closed
 from holychat.engine.health import Queued as InLine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 
     from holychat.core.chat import Event, Request
     from holychat.core.provider import Provider
@@ -83,14 +83,21 @@ class Reply:
         self._seam: Seam | None = None  # of the attempt that goes on now
         self._plain: set[str] = set()  # who turned out not to go on with a beginning
         self._line: InLine | None = None  # where this request waits for its turn
+        self._ticket: Ticket | None = None
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """The events of the answer. Raises Failure at the end of the road, after what came."""
-        name = self._names[0]
+        """The events of the answer. Raises Failure at the end of the road, after what came.
+
+        A token passes through here, `_attempt` and the client: each generator on its way costs as
+        much as all that is done with it.
+        """
         try:
             while True:
                 try:
-                    async with aclosing(self._at(name)) as events:
+                    async with aclosing(self._let_in()) as events:
+                        async for event in events:
+                            yield event
+                    async with aclosing(self._answer()) as events:
                         async for event in events:
                             yield event
                     return
@@ -99,26 +106,28 @@ class Reply:
                 yield then
                 if not then.then:
                     raise outcome(self._past)
-                name = then.then
+                self._asking = then.then
                 await self._pause(then.wait)
         finally:
             self._leave_line()
+            if self._ticket is not None and self._way.board is not None:
+                self._way.board.cancelled(self._ticket)  # one that came to no attempt
 
-    async def _at(self, name: str) -> AsyncGenerator[Event, None]:
-        """One attempt at `name`, or at who is asked in its place, as soon as there is room."""
-        self._asking = name
+    async def _let_in(self) -> AsyncGenerator[Event, None]:
+        """Wait until there is room at who is to be asked, or at who is asked in its place."""
         while True:
-            ticket, events = await self._admitted()
+            self._ticket, events = await self._admitted()
             for event in events:
                 yield event
             if self._line is None:
                 break
             await self._pause(min(self._line.seconds, LOOK))
+
+    def _answer(self) -> AsyncGenerator[Event, None]:
+        """One attempt, with another one beside it where it may be late."""
         late = self._late()
-        attempt = self._attempt(self._asking, ticket)
-        async with aclosing(self._raced(attempt, late) if late else attempt) as answer:
-            async for event in answer:
-                yield event
+        attempt = self._attempt(self._asking, self._ticket)
+        return self._raced(attempt, late) if late else attempt
 
     # --- A second one beside it -------------------------------------------------------------
 
@@ -272,49 +281,53 @@ class Reply:
     async def _attempt(self, name: str, ticket: Ticket | None) -> AsyncGenerator[Event, None]:
         """One request, with its outcome told to whoever watches over the provider's health."""
         board, call = self._way.board, _Call(self._way.clock)
+        with self._watched(ticket, call):
+            provider, request = await self._request_for(name)
+            before = request.partial
+            usual = board.usual(provider) if board is not None else None
+            yield Attempt(name, request.model, before, usual, self._after(name))
+            self._seam = None
+            try:
+                async with aclosing(self._way.client.stream(provider, request)) as deltas:
+                    for source in self._sources(deltas):
+                        async with aclosing(source):
+                            async for delta in source:
+                                if board is not None and ticket is not None:
+                                    board.renew(ticket)
+                                call.saw(delta)
+                                if before:
+                                    self._join(delta, provider, before)
+                                if delta.text:
+                                    self._said.append(delta.text)
+                                yield delta
+                                _gave_up(delta, name)
+            except Failure as failure:
+                keyless(failure, provider)
+                # An answer that was cut behind its last word: nothing more is to be said.
+                if not (failure.kind is Kind.EMPTY and call.stopped and _may_end(before)):
+                    # What the joint holds may be half of a repetition, and nobody has seen it:
+                    # whoever goes on says it once more.
+                    self._seam = None
+                    raise
+            for event in self._sealed():
+                yield event
+
+    @contextmanager
+    def _watched(self, ticket: Ticket | None, call: _Call) -> Iterator[None]:
+        """Tells the board how an attempt ended."""
+        board = self._way.board
+        if board is None or ticket is None:
+            yield
+            return
         try:
-            async with aclosing(self._asked(name, call)) as events:
-                async for event in events:
-                    if board is not None and ticket is not None:
-                        board.renew(ticket)
-                    yield event
-            if board is not None and ticket is not None:
-                board.answered(ticket, call.start, call.first, call.tokens)
+            yield
+            board.answered(ticket, call.start, call.first, call.tokens)
         except Failure as failure:
-            if board is not None and ticket is not None and failure.kind is not Kind.PASSED:
+            if failure.kind is not Kind.PASSED:
                 board.failed(ticket, failure)
             raise
         finally:
-            if board is not None and ticket is not None:  # stopped by the user: nobody's fault
-                board.cancelled(ticket)
-
-    async def _asked(self, name: str, call: _Call) -> AsyncGenerator[Event, None]:
-        provider, request = await self._request_for(name)
-        before = request.partial
-        board = self._way.board
-        usual = board.usual(provider) if board is not None else None
-        yield Attempt(name, request.model, before, usual, self._after(name))
-        self._seam = None
-        try:
-            async with aclosing(self._deltas(provider, request)) as deltas:
-                async for delta in deltas:
-                    call.saw(delta)
-                    if before:
-                        self._join(delta, provider, before)
-                    if delta.text:
-                        self._said.append(delta.text)
-                    yield delta
-                    _gave_up(delta, name)
-        except Failure as failure:
-            keyless(failure, provider)
-            # An answer that was cut behind its last word: nothing more is to be said.
-            if not (failure.kind is Kind.EMPTY and call.stopped and _may_end(before)):
-                # What the joint holds may be half of a repetition, and nobody has seen it: whoever
-                # goes on says it once more.
-                self._seam = None
-                raise
-        for event in self._sealed():
-            yield event
+            board.cancelled(ticket)  # stopped by the user: nobody's fault
 
     def _sealed(self) -> list[Event]:
         """What the joint still held when the continuation came to its own end."""
@@ -365,14 +378,11 @@ class Reply:
                 what = f"{provider.name} did not go on with the answer"
                 raise Failure(Kind.IGNORED, what, retry_after=0.0)
 
-    async def _deltas(self, provider: Provider, request: Request) -> AsyncGenerator[Delta, None]:
+    def _sources(self, deltas: AsyncGenerator[Delta, None]) -> list[AsyncGenerator[Delta, None]]:
         """The provider's own deltas; until the first token the user may hand the turn on."""
-        async with aclosing(self._way.client.stream(provider, request)) as deltas:
-            if len(self._names) > 1:
-                async for delta in _until_token(deltas, self._way.handed):
-                    yield delta
-            async for delta in deltas:
-                yield delta
+        if len(self._names) > 1:
+            return [_until_token(deltas, self._way.handed), deltas]
+        return [deltas]
 
 
 def _may_end(text: str) -> bool:

@@ -519,6 +519,24 @@ async def test_a_line_that_is_left_is_left() -> None:
     assert the.box.requests == []
 
 
+@on_loop
+async def test_who_stops_reading_at_the_door_leaves_no_stream_behind() -> None:
+    async with world(rules=Rules(attempts=1)) as the:
+        board = the.chat.board = Board(
+            Recorder(None), Policy(row=1, cooldown=30), lambda _: Limits()
+        )
+        the.box.script(*error(500))
+        the.spare.script(*answer("Hi"))
+        await the.say()
+        async with aclosing(the.chat.send("again")) as events:
+            async for each in events:
+                if isinstance(each, Notice):  # the box rests; the spare has been admitted
+                    break
+        spare = await the.chat.resolve("spare")  # type: ignore[misc]
+        standing = (await board.standings([spare.provider]))["spare"]
+    assert (standing.streams, standing.calls) == (0, 1)
+
+
 # --- A second one beside it -----------------------------------------------------------------------
 
 
