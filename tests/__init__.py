@@ -1,6 +1,8 @@
-
 import signal
 
-# A shell that starts us in the background has us ignore Ctrl-C, and our children would inherit it.
+# Who starts us in the background has us ignore these, and our children would inherit that; a handler
+# they do not.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
