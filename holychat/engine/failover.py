@@ -216,7 +216,11 @@ class Reply:
         resting: list[tuple[float, str]] = []
         said: list[Event] = []
         for name in self._rest_of(self._asking):
-            provider = (await self._candidate(name)).provider
+            try:
+                provider = (await self._candidate(name)).provider
+            except Failure as failure:  # a substitute's own trouble: the first one is known
+                said.append(Notice(failure.what))
+                continue
             got = await board.admit(provider, tokens, waiting=self._line)
             if not isinstance(got, Closed):
                 self._asking = name

@@ -161,8 +161,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
         "CREATE INDEX attempts_provider ON attempts (provider, started)",
-        # Where the parts of an answer were joined.
-        "ALTER TABLE turns ADD COLUMN seams TEXT NOT NULL DEFAULT ''",
         # The number of an attempt in its turn, what else it was than the answer itself (hedge,
         # shadow), and the character of the answer's text at which its part begins.
         "ALTER TABLE attempts ADD COLUMN number INTEGER NOT NULL DEFAULT 1",

@@ -484,6 +484,30 @@ async def test_where_all_rest_the_soonest_is_asked_anyway() -> None:
 
 
 @on_loop
+async def test_a_substitute_without_its_key_is_no_fault_of_the_one_that_rests() -> None:
+    async with world(rules=Rules(base=0.01, attempts=1)) as the:
+        the.chat.board = Board(Recorder(None), Policy(row=1, cooldown=30), lambda _: Limits())
+        good = the.chat.resolve
+        assert good is not None
+
+        async def resolve(name: str) -> Candidate:
+            if name == "keyless":
+                raise SettingsError("providers.keyless.key_command failed: exit status 1")
+            return await good(name)
+
+        the.box.script(*error(500))
+        the.spare.script(*answer("Hi"))
+        await the.say()
+        the.chat.resolve, the.chat.others = resolve, lambda _: ["keyless", "spare"]
+        the.spare.script(*answer("Hi again"))
+        turn = await the.say()
+    assert (turn.text, [one.provider for one in turn.attempts]) == ("Hi again", ["spare"])
+    said = [each.text for each in the.events if isinstance(each, Notice)]
+    assert len(said) == 2
+    assert "key_command failed" in said[1]
+
+
+@on_loop
 async def test_a_full_provider_is_waited_for_in_line() -> None:
     async with world(alone=True) as the:
         the.chat.board = Board(Recorder(None), Policy(), lambda _: Limits(streams=1))

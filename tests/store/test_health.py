@@ -126,7 +126,6 @@ def test_a_file_of_version_1_is_brought_up_to_date(
     with closing(Database(str(path))) as db:
         assert db.rows("PRAGMA user_version")[0][0] == len(MIGRATIONS) >= 2
         assert tuple(db.rows("SELECT number, role, at FROM attempts")[0]) == (1, "", 0)
-        assert db.rows("SELECT seams FROM turns")[0]["seams"] == ""
         assert db.rows("SELECT text FROM messages")[0]["text"] == "q"
         assert update(db, "p", called) == 1
         with db.write():
