@@ -44,9 +44,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer. `cached` is a part of `prompt`, `reasoning` a part of `completion`.
+    """Tokens of one answer, and their cost. `cached` is a part of `prompt`, `reasoning` a part of
+    `completion`.
 
-    `estimated` marks counts that did not come from the server; they are shown with `≈`.
+    `estimated` marks counts that did not come from the server; they are shown with `≈`. `cost` is
+    in 10^-12 US dollars, an integer, so that sums are exact (see `core.price`); None where no price
+    is known. `unpriced`: tokens are in a sum whose cost is not known, so the cost is a lower bound.
     """
 
     prompt: int = 0
@@ -54,14 +57,24 @@ class Usage:
     cached: int = 0
     reasoning: int = 0
     estimated: bool = False
+    cost: int | None = None
+    unpriced: bool = False
+
+    @property
+    def partly(self) -> bool:
+        """Whether some of these tokens have no price."""
+        return self.unpriced or (self.cost is None and bool(self.prompt or self.completion))
 
     def __add__(self, other: Usage) -> Usage:
+        costs = [one.cost for one in (self, other) if one.cost is not None]
         return Usage(
             self.prompt + other.prompt,
             self.completion + other.completion,
             self.cached + other.cached,
             self.reasoning + other.reasoning,
             self.estimated or other.estimated,
+            sum(costs) if costs else None,
+            bool(costs) and (self.partly or other.partly),
         )
 
 

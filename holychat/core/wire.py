@@ -383,7 +383,14 @@ def usage(chunk: dict[str, Any]) -> Usage | None:
         completion=_count(found, "completion_tokens"),
         cached=_count(prompt_details, "cached_tokens") or _count(found, "prompt_cache_hit_tokens"),
         reasoning=_count(completion_details, "reasoning_tokens"),
+        cost=_cost(found.get("cost")),
     )
+
+
+def _cost(found: Any) -> int | None:
+    """What the answer cost by the provider's own account, in dollars there (OpenRouter's form)."""
+    sound = isinstance(found, (int, float)) and not isinstance(found, bool) and 0 <= found < 1e6
+    return round(found * 10**12) if sound else None
 
 
 def _object(value: dict[str, Any], name: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from holychat.core.failure import Failure
 from holychat.screen.words import beside
 
 if TYPE_CHECKING:
-    from holychat.core.chat import Event, Timings, Tried, Turn
+    from holychat.core.chat import Event, Timings, Tried, Turn, Usage
     from holychat.screen import Look
 
 
@@ -31,7 +31,7 @@ def turn_object(turn: Turn) -> dict[str, Any]:
         "finish": turn.finish.value,
         "complete": turn.finish.complete,
         "refusal": turn.refusal,
-        "usage": asdict(turn.usage) if turn.usage else None,
+        "usage": _usage_object(turn.usage),
         "timings": _timings_object(turn.timings),
         "error": failure_object(turn.failure) if turn.failure else None,
         "seams": list(turn.seams),
@@ -45,11 +45,20 @@ def _tried_object(one: Tried) -> dict[str, Any]:
         "model": one.model,
         "finish": one.finish.value,
         "at": one.at,
-        "usage": asdict(one.usage) if one.usage else None,
+        "usage": _usage_object(one.usage),
         "timings": _timings_object(one.timings),
         "error": failure_object(one.failure) if one.failure else None,
         **({"role": one.role} if one.role else {}),
     }
+
+
+def _usage_object(usage: Usage | None) -> dict[str, Any] | None:
+    """The counts; `cost` in US dollars, null where no price is known, and a lower bound where
+    `unpriced` says that some tokens have none."""
+    if usage is None:
+        return None
+    cost = None if usage.cost is None else usage.cost / 10**12
+    return {**asdict(usage), "cost": cost, "unpriced": usage.partly}
 
 
 def _timings_object(timings: Timings) -> dict[str, float | None]:
