@@ -39,39 +39,44 @@ def run(settings: Settings, *, json: bool) -> Exit:
         active = ""
         env.err(f"holychat: {error.what}")
     rows = [_row(settings, name, active) for name in settings.names()]
-    standings = _standings(settings)
+    standings, shares = _known(settings)
     if json:
         from json import dumps
 
         for row in rows:
             one = standings.get(str(row["name"]))
             row["health"] = None if one is None else as_json(one)
+            row["share"] = shares.get(str(row["name"]))
         env.out(dumps(rows, ensure_ascii=False, indent=2))
     else:
         width = env.width() if env.is_terminal(env.STDOUT) else 0
         env.out("\n".join(table(rows, width)))
         if standings:
-            env.out("\n".join(["", *standings_table(standings, active)]))
+            env.out("\n".join(["", *standings_table(standings, shares, active)]))
         if active and not settings.has_key(active):
             env.err(f"· {active} is asked by default and has no key: `holychat setup`", dim=True)
     return Exit.OK
 
 
-def _standings(settings: Settings) -> dict[str, Standing]:
-    """Of the providers that were asked before; a store that is not there is not made for it."""
+def _known(settings: Settings) -> tuple[dict[str, Standing], dict[str, float]]:
+    """How those did that were asked before or have a share, and the shares; a store that is not
+    there is not made for it."""
     path = store_path(settings, os.environ)
-    if path is None or not os.path.exists(path):
-        return {}
+    if not settings.split and (path is None or not os.path.exists(path)):
+        return {}, {}
     from holychat.engine.session import Session
 
-    async def read() -> dict[str, Standing]:
+    async def read() -> tuple[dict[str, Standing], dict[str, float]]:
         session = Session(settings, os.environ)
         try:
-            return await session.standings(settings.names())
+            shares = await session.shares()
+            return await session.standings(settings.names()), shares
         finally:
             await session.aclose()
 
-    return {name: one for name, one in asyncio.run(read()).items() if one.calls}
+    standings, shares = asyncio.run(read())
+    told = {name: one for name, one in standings.items() if one.calls or name in shares}
+    return told, shares
 
 
 def _row(settings: Settings, name: str, active: str) -> dict[str, object]:

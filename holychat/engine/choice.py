@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from holychat.core.choose import split
 from holychat.core.failure import SettingsError, key_variable
 from holychat.core.provider import BUILT_IN, DEMO, Provider
+from holychat.settings import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,6 +44,11 @@ def chosen(settings: Settings, known: Known, wanted: str, pinned: str) -> tuple[
 def pins(settings: Settings, known: Known, wanted: str, pinned: str) -> bool:
     """Whether a wish names the provider itself, so that nobody else is to be asked."""
     return bool(pinned or (wanted and _named(settings, known, wanted, pinned=False)[0]))
+
+
+def by_hand(settings: Settings) -> bool:
+    """Whether the provider was said for this run (ACTIVE_PROVIDER), so that no split moves it."""
+    return settings.value("provider").source.layer > Layer.CONFIG
 
 
 def substitutes(settings: Settings, first: str, near: Sequence[str] = ()) -> list[str]:

@@ -80,6 +80,10 @@ class Session:
         """How these providers do, by what all holychats here met."""
         return await self.board.standings([self._keyless(name) for name in names])
 
+    async def shares(self) -> dict[str, float]:
+        """Which part of the conversations goes to whom, in per cent; empty without a split."""
+        return await self.split.shares()
+
     async def aclose(self) -> None:
         await self.shadow.wait(0)
         await self.client.aclose()

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from holychat.core.failure import HolychatError, StoreTrouble
 from holychat.core.provider import DEMO
 from holychat.core.route import share
-from holychat.engine.choice import chosen, terms_of
-from holychat.settings import Layer
+from holychat.engine.choice import by_hand, chosen, terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -56,6 +55,12 @@ class Split:
         if state is None or nobody or state.stage != "shadow" or answered != state.old:
             return None
         return state
+
+    async def shares(self) -> dict[str, float]:
+        """Which part of the conversations goes to whom, in per cent; empty without a split."""
+        await self._learn(new=False)
+        total = sum(self._weights.values())
+        return {name: 100 * weight / total for name, weight in self._weights.items() if total}
 
     async def place(self, chat: Chat, choose: Choose, known: Known) -> list[str]:
         """Give a conversation to its provider; returns what is to be said of it."""
@@ -124,7 +129,7 @@ class Split:
         """Find the weights that hold; in a new conversation also whether the migration does well.
         Returns what is to be said of that."""
         self._weights, self._migration = {}, None
-        if self._settings.value("provider").source.layer > Layer.CONFIG:
+        if by_hand(self._settings):
             return []
         found = await self._asked(lambda db: _looked(db, self._settings, new=new))
         self._migration, why = found or (None, "")

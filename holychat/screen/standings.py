@@ -1,4 +1,4 @@
-"""How the providers do, as a table: state, first token, errors. Pure text, at most 79 columns."""
+"""How the providers do, as a table: share, state, first token, errors. At most 79 columns."""
 
 from __future__ import annotations
 
@@ -12,21 +12,29 @@ if TYPE_CHECKING:
 
     from holychat.core.health import Standing
 
-HEAD = ("", "state", "first token", "failed", "last error")
+HEAD = ("", "share", "state", "first token", "failed", "last error")
+SHARE = 1  # the column that is there only where the traffic is split
 WIDE = 79
 
 
-def standings_table(standings: Mapping[str, Standing], active: str = "") -> list[str]:
-    """One row a provider, with a head; the last column takes what is left."""
-    rows = [HEAD, *(_row(name, one, active) for name, one in standings.items())]
-    wide = [max(len(row[at]) for row in rows) for at in range(4)]
+def standings_table(
+    standings: Mapping[str, Standing], shares: Mapping[str, float], active: str = ""
+) -> list[str]:
+    """One row a provider, with a head; the last column takes what is left. `shares` are the parts
+    of the conversations in per cent, empty without a split."""
+    rows = [HEAD, *(_row(name, one, shares, active) for name, one in standings.items())]
+    if not shares:
+        rows = [(*row[:SHARE], *row[SHARE + 1 :]) for row in rows]
+    wide = [max(len(row[at]) for row in rows) for at in range(len(rows[0]) - 1)]
     return [_line(row, wide) for row in rows]
 
 
-def _row(name: str, one: Standing, active: str) -> tuple[str, ...]:
+def _row(name: str, one: Standing, shares: Mapping[str, float], active: str) -> tuple[str, ...]:
     error = one.last_error.text if one.last_error else ""
     failed = f"{round(one.error_rate * 100)} % of {one.calls}" if one.calls else "-"
-    return (f"{'*' if name == active else ' '} {name}", _state(one), _first(one), failed, error)
+    mark = "*" if name == active else " "
+    share = f"{shares[name]:.3g} %" if name in shares else "-"
+    return (f"{mark} {name}", share, _state(one), _first(one), failed, error)
 
 
 def _state(one: Standing) -> str:

@@ -632,6 +632,7 @@ async def test_json_is_one_object(place: Place) -> None:
     assert (turn["provider"], turn["model"], turn["served_model"]) == ("box",) + ("test-model",) * 2
     assert turn["usage"] == {
         "prompt": 5, "completion": 7, "cached": 0, "reasoning": 0, "estimated": False,
+        "cost": None, "unpriced": True,
     }  # fmt: skip
     assert 0 <= turn["timings"]["headers"] <= turn["timings"]["first"] <= turn["timings"]["total"]
     assert turn["error"] is None

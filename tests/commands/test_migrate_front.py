@@ -14,6 +14,7 @@ from holychat.core.chat import Finish, Timings, Tried, Turn
 from holychat.core.route import share
 from holychat.store import turns
 from holychat.store.db import Database
+from tests.commands.test_repl import enter
 from tests.process import Ended, Place
 from tests.provider import Gate, Provider, answer, chunk, error, on_loop
 from tests.terminal import Terminal
@@ -130,6 +131,19 @@ async def test_what_was_said_by_hand_comes_first(tmp_path: Path) -> None:
         assert await two.ask(ENABLE_B="false") == "a"
         (two.place.work / ".env").write_text("ACTIVE_PROVIDER=a\n")
         assert await two.ask() == "a"
+
+
+@on_loop
+async def test_the_chat_shows_whose_the_first_prompt_will_be(tmp_path: Path) -> None:
+    async with both(tmp_path) as two:
+        two.config("[split]\nb = 100\n")
+        async with Terminal(home=two.place.home) as term:
+            await term.until("split: b 100")
+            await term.until("model-b on b")
+            await enter(term, "/providers")
+            await term.until("100 %")
+        async with Terminal(home=two.place.home, environ={"ACTIVE_PROVIDER": "a"}) as term:
+            await term.until("holychat · model-a on a")
 
 
 @on_loop

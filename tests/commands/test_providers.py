@@ -101,6 +101,7 @@ def test_json(load: Load, capfd: pytest.CaptureFixture[str]) -> None:
         "model": "deepseek-chat",
         "base_url": "https://api.holysheep.ai/v1",
         "health": None,
+        "share": None,
     }
     assert KEY not in out
 
@@ -164,3 +165,20 @@ async def test_one_that_rests_is_passed_over_by_the_next_process(tmp_path: Path)
     assert (first.out, second.out, alone.code) == (b"Hi\n", b"Hi\n", 4)
     assert len(server.requests) == 2
     assert "box rests: " in second.err
+
+
+def test_the_shares_of_a_split_stand_beside_the_state(
+    load: Load, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = load("[split]\nlmstudio = 1\nollama = 3\nopenai = 1\n")  # openai has no key
+    providers.run(settings, json=False)
+    rows = [row.split() for row in capfd.readouterr().out.splitlines()]
+    assert ["share", "state", "first", "token", "failed", "last", "error"] in rows
+    assert ["lmstudio", "25", "%", "-", "-", "-"] in rows
+    assert ["ollama", "75", "%", "-", "-", "-"] in rows
+    providers.run(settings, json=True)
+    shares = {row["name"]: row["share"] for row in json.loads(capfd.readouterr().out)}
+    assert {name: share for name, share in shares.items() if share} == {
+        "lmstudio": 25.0,
+        "ollama": 75.0,
+    }

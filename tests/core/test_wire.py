@@ -376,8 +376,13 @@ def test_usage_after_the_finish() -> None:
                     "cost": 0.1,
                 }
             },
-            Usage(),
+            Usage(cost=10**11),
         ),
+        ({"usage": {"prompt_tokens": 1, "cost": 0.0000042}}, Usage(1, cost=4_200_000)),
+        ({"usage": {"prompt_tokens": 1, "cost": -0.1}}, Usage(1)),
+        ({"usage": {"prompt_tokens": 1, "cost": float("nan")}}, Usage(1)),
+        ({"usage": {"prompt_tokens": 1, "cost": True}}, Usage(1)),
+        ({"usage": {"prompt_tokens": 1, "cost": {"total": 1}}}, Usage(1)),
         (
             {"x_groq": {"id": "r", "usage": {"prompt_tokens": 2, "completion_tokens": 3}}},
             Usage(2, 3),

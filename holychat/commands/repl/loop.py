@@ -25,7 +25,7 @@ from holychat.commands.repl.voice import Voice
 from holychat.core.chat import Done, Finish, Notice
 from holychat.core.failure import HolychatError, SettingsError, UsageError
 from holychat.core.provider import DEMO
-from holychat.engine.choice import chosen, missing_key
+from holychat.engine.choice import by_hand, chosen, missing_key
 from holychat.exits import Exit
 from holychat.screen.words import who
 
@@ -255,13 +255,20 @@ class Repl(Voice):
         env.out("")
 
     def _greet(self) -> None:
-        self.note(f"holychat · {who(*self.asked)} · /help for commands")
+        self.note(f"holychat · {self._whom()} · /help for commands")
         if self._keyless:
             for line in NO_KEY:
                 env.out(line)
         for notice in () if self.wish.quiet else self.settings.notices:
             self.note(notice)
         env.out("")
+
+    def _whom(self) -> str:
+        """Who answers; where a split decides, it is not known before there is a conversation."""
+        shares = {} if by_hand(self.settings) else self.settings.split
+        if self.talk is not None or self.wish.provider or self.wish.model or not shares:
+            return who(*self.asked)
+        return "split: " + ", ".join(f"{name} {weight:g}" for name, weight in shares.items())
 
     async def _read(self) -> str:
         default, self.default = self.default, ""
@@ -346,7 +353,17 @@ class Repl(Voice):
             provider, model = await session.choose(*asked)
             if self.talk is None:
                 self._begin(provider, model)
+                await self._place()
         self._taking = asyncio.get_running_loop().create_task(self._take_over(session))
+
+    async def _place(self) -> None:
+        """Let the split have its say before the first prompt goes out: the toolbar shows whose it
+        will be."""
+        chat = self.chat
+        if chat.place is not None and (said := await chat.place()):
+            await run_in_terminal(lambda: self.note("\n".join(said)))
+        chat.client.warm(chat.provider)
+        self._prompt.refresh()
 
     async def _enter(self, session: Session, name: str, wanted: str = "", pinned: str = "") -> None:
         """Load a kept conversation, with what a killed holychat has left of it."""

@@ -106,12 +106,14 @@ async def provider(repl: Repl, name: str) -> None:
 
 @command(alone=True)
 async def providers(repl: Repl, _: str) -> None:
-    """How the providers do: health, first token, errors."""
+    """How the providers do: share, health, first token, errors."""
     session = await repl.session()
     names = [name for name in repl.settings.names() if repl.settings.has_key(name)]
+    shares = await session.shares()
+    told = {repl.asked[1], *shares}
     standings = await session.standings(names)
-    asked = {name: one for name, one in standings.items() if one.calls or name == repl.asked[1]}
-    for row in standings_table(asked, repl.asked[1]):
+    asked = {name: one for name, one in standings.items() if one.calls or name in told}
+    for row in standings_table(asked, shares, repl.asked[1]):
         repl.say(row)
 
 
