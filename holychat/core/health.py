@@ -169,15 +169,23 @@ def answered(
     return health._replace(
         breaker=breakers.answered(health.breaker, who, start, now, policy),
         pace=pacing.leave(pace, who),
-        firsts=health.firsts if first is None else (*health.firsts, first)[-KEPT:],
+        firsts=_firsts(health, first),
         outcomes=_then(health, "", now),
     )
 
 
-def failed(health: Health, who: str, failure: Failure, now: float, policy: Policy) -> Health:
+def failed(
+    health: Health,
+    who: str,
+    failure: Failure,
+    now: float,
+    policy: Policy,
+    first: float | None = None,
+) -> Health:
     """The provider failed; it counts against it only where that is its own fault.
 
-    One that says how long to wait after a 429 says it to all.
+    One that says how long to wait after a 429 says it to all. An answer that was cut had a `first`
+    token, in time or not.
     """
     breaker = breakers.released(health.breaker, who)
     if failure.verdict.unhealthy:
@@ -188,9 +196,14 @@ def failed(health: Health, who: str, failure: Failure, now: float, policy: Polic
     return health._replace(
         breaker=breaker,
         pace=pace,
+        firsts=_firsts(health, first),
         outcomes=_then(health, failure.kind.value, now),
         last_error=Fault(one_line(failure.what, SHOWN), now),
     )
+
+
+def _firsts(health: Health, first: float | None) -> tuple[float, ...]:
+    return health.firsts if first is None else (*health.firsts, first)[-KEPT:]
 
 
 def hedged(health: Health, now: float) -> Health:

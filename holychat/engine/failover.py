@@ -328,7 +328,7 @@ class Reply:
             board.answered(ticket, call.start, call.first, call.tokens)
         except Failure as failure:
             if failure.kind is not Kind.PASSED:
-                board.failed(ticket, failure)
+                board.failed(ticket, failure, call.first)
             raise
         finally:
             board.cancelled(ticket)  # stopped by the user: nobody's fault

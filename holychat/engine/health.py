@@ -201,8 +201,9 @@ class Board:
 
         self._tell(ticket, change)
 
-    def failed(self, ticket: Ticket, failure: Failure) -> None:
-        """The attempt failed; whether that counts against the provider, the failure knows."""
+    def failed(self, ticket: Ticket, failure: Failure, first: float | None = None) -> None:
+        """The attempt failed; whether that counts against the provider, the failure knows. `first`
+        is when its first token came, if one did."""
         found = self._open.pop(ticket.id, None)
         if found is None:
             return
@@ -211,7 +212,7 @@ class Board:
 
         def change(health: Health) -> Health:
             now = self._clock()
-            health = healths.failed(health, ticket.id, failure, now, self._policy)
+            health = healths.failed(health, ticket.id, failure, now, self._policy, first)
             return healths.taught(health, rates, now)
 
         self._tell(ticket, change)

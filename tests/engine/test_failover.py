@@ -457,6 +457,18 @@ async def test_what_was_handed_on_is_nobodys_fault() -> None:
 
 
 @on_loop
+async def test_the_first_token_of_an_answer_that_is_cut_counts() -> None:
+    async with world(rules=Rules(attempts=1)) as the:
+        board = the.chat.board = Board(Recorder(None), Policy(), lambda _: Limits())
+        the.box.script(chunk("Half"), Cut())
+        the.spare.script(*answer(" of it"))
+        await the.say()
+        standing = (await board.standings([the.chat.provider]))["box"]
+    assert standing.p50 is not None
+    assert 0 < standing.p50 < 10
+
+
+@on_loop
 async def test_who_rests_is_passed_over_and_said() -> None:
     async with world(rules=Rules(base=0.01, attempts=1)) as the:
         the.chat.board = Board(Recorder(None), Policy(row=1, cooldown=30), lambda _: Limits())

@@ -71,7 +71,7 @@ def listed(provider: Provider) -> list[str]:
     env.err(f"  {provider.name} answers and lists {many(ids)}")
     if public:
         env.err("  It lists them for anybody, which proves no key:")
-        env.err(f"  `holychat doctor -p {provider.name}` tries it for one token.")
+        env.err(f"  `holychat doctor --ask -p {provider.name}` tries it for one token.")
     learned = Learned(env.home(os.environ, "cache"), lambda _: provider)
     learned.remember_models(provider.name, ids, time.time())
     return ids
