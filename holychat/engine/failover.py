@@ -296,9 +296,8 @@ class Reply:
                     for source in self._sources(deltas):
                         async with aclosing(source):
                             async for delta in source:
-                                if board is not None and ticket is not None:
-                                    board.renew(ticket)
-                                call.saw(delta)
+                                if call.first is None or delta.finish or delta.usage:
+                                    call.saw(delta)
                                 if before:
                                     self._join(delta, provider, before)
                                 if delta.text:

@@ -70,11 +70,11 @@ class Queued(NamedTuple):
 
 @dataclass(slots=True)
 class _Open:
-    """A request that is on its way. Unix times; `start` is when its response began, in seconds
-    after it was let go."""
+    """A request that is on its way, let go at a Unix time; `start` is when its response began, in
+    seconds after that. `sign` is its next sign of life; one that waits in line asks instead."""
 
     granted: float
-    signed: float
+    sign: asyncio.TimerHandle | None = None
     start: float | None = None
     rates: Rates | None = None
 
@@ -148,21 +148,33 @@ class Board:
         self, ticket: Ticket, said: pacing.Granted | pacing.Queued | Refused, force: bool
     ) -> Ticket | Closed | Queued:
         if isinstance(said, Refused):
-            self._open.pop(ticket.id, None)
+            self._ended(ticket)
             return Closed(said.seconds, said.why)
-        self._open[ticket.id] = _Open(now := self._clock(), now)
+        found = self._open[ticket.id] = _Open(self._clock())
         if isinstance(said, pacing.Queued):
             return Queued(said.position, said.seconds, ticket, force)
+        self._sign_later(ticket, found)
         return ticket
+
+    def _sign_later(self, ticket: Ticket, found: _Open) -> None:
+        def sign() -> None:
+            self.renew(ticket)
+            self._sign_later(ticket, found)
+
+        found.sign = asyncio.get_running_loop().call_later(RENEWED, sign)
+
+    def _ended(self, ticket: Ticket) -> _Open | None:
+        found = self._open.pop(ticket.id, None)
+        if found is not None and found.sign is not None:
+            found.sign.cancel()
+        return found
 
     # --- While it is on its way, and at its end: nothing is waited for --------------------------
 
     def renew(self, ticket: Ticket) -> None:
-        """A sign of life. Costs nothing where the last one is not old, so it may be called for
-        every token; without one for `pacing.STREAM` seconds others take its stream for dead."""
-        found, now = self._open.get(ticket.id), self._clock()
-        if found is not None and not 0 <= now - found.signed < RENEWED:
-            found.signed = now
+        """A sign of life, given by itself while this process runs: without one for
+        `pacing.STREAM` seconds others take its stream for dead."""
+        if ticket.id in self._open:
             self._tell(
                 ticket,
                 lambda health: healths.renewed(health, ticket.id, self._clock(), self._policy),
@@ -188,7 +200,7 @@ class Board:
     ) -> None:
         """An answer came: its response `start` seconds after the request (None: as `began` said),
         its first token after `first`. `tokens` is what it cost in all, 0 where nobody knows."""
-        found = self._open.pop(ticket.id, None)
+        found = self._ended(ticket)
         if found is None:
             return
         found.start = start = found.start if start is None else start
@@ -204,7 +216,7 @@ class Board:
     def failed(self, ticket: Ticket, failure: Failure, first: float | None = None) -> None:
         """The attempt failed; whether that counts against the provider, the failure knows. `first`
         is when its first token came, if one did."""
-        found = self._open.pop(ticket.id, None)
+        found = self._ended(ticket)
         if found is None:
             return
         keyless(failure, ticket.provider)
@@ -222,7 +234,7 @@ class Board:
 
         After `answered` or `failed` it does nothing, so it may stand in a `finally`.
         """
-        if self._open.pop(ticket.id, None) is not None:
+        if self._ended(ticket) is not None:
             self._leave(ticket)
 
     def _leave(self, ticket: Ticket) -> None:

@@ -22,6 +22,7 @@ from holychat.engine.health import Queued, Ticket
 
 if TYPE_CHECKING:
     from holychat.core.chat import Request, Turn
+    from holychat.core.provider import Provider
     from holychat.engine.conversation import Chat, Fold
     from holychat.engine.health import Board
     from holychat.engine.split import Choose, Split
@@ -82,7 +83,7 @@ class Shadow:
         fold = _fold(provider.name, model, request)
         turn: Turn | None = None
         try:
-            await self._answered(ticket, replace(request, model=model), fold)
+            await self._answered(ticket.provider, replace(request, model=model), fold)
             turn = fold.turn()
             self._board.answered(ticket, first=turn.timings.first)
         except Failure as failure:
@@ -94,10 +95,9 @@ class Shadow:
             turn = turn or fold.turn(Finish.INTERRUPTED)
             self._keep(conversation, turn, shown)
 
-    async def _answered(self, ticket: Ticket, request: Request, fold: Fold) -> None:
-        async with aclosing(self._client.stream(ticket.provider, request)) as deltas:
+    async def _answered(self, provider: Provider, request: Request, fold: Fold) -> None:
+        async with aclosing(self._client.stream(provider, request)) as deltas:
             async for delta in deltas:
-                self._board.renew(ticket)
                 fold.add(delta)
 
     def _keep(self, conversation: str, turn: Turn, shown: Turn) -> None:

@@ -253,6 +253,21 @@ async def test_a_stream_lives_by_its_signs(world: World) -> None:
 
 
 @on_loop
+async def test_a_stream_gives_its_signs_by_itself(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holychat.engine.health.RENEWED", 0.01)
+    board, world.limits = world.board(), Limits(streams=1)
+    one = await ticket(board)
+    await later(world, board, STREAM - 1)
+    await asyncio.sleep(0.1)  # nobody does anything for it
+    await later(world, board, STREAM - 1)
+    waiting = await queued(board)
+    board.cancelled(one)
+    assert await ticket(board, waiting=waiting)
+
+
+@on_loop
 async def test_an_end_is_told_once(world: World) -> None:
     board = world.board()
     one = await ticket(board)
@@ -425,9 +440,6 @@ async def test_an_answer_costs_two_transactions(shared: World) -> None:
     count = transactions(shared.recorders[0])
     one = await ticket(board)
     board.began(one, 0.1)
-    for _ in range(100):
-        board.renew(one)
-        shared.now += 0.1
     board.answered(one, None, 0.2, 50)
     board.cancelled(one)
     assert count() == 2
