@@ -291,7 +291,7 @@ class Reply:
             usual = board.usual(provider) if board is not None else None
             yield Attempt(name, request.model, before, usual, self._after(name))
             self._seam = None
-            try:
+            with self._ending(call, provider, before):
                 async with aclosing(self._way.client.stream(provider, request)) as deltas:
                     for source in self._sources(deltas):
                         async with aclosing(source):
@@ -303,15 +303,8 @@ class Reply:
                                 if delta.text:
                                     self._said.append(delta.text)
                                 yield delta
-                                _gave_up(delta, name)
-            except Failure as failure:
-                keyless(failure, provider)
-                # An answer that was cut behind its last word: nothing more is to be said.
-                if not (failure.kind is Kind.EMPTY and call.stopped and _may_end(before)):
-                    # What the joint holds may be half of a repetition, and nobody has seen it:
-                    # whoever goes on says it once more.
-                    self._seam = None
-                    raise
+                                if delta.finish is not None:
+                                    _gave_up(delta, name)
             for event in self._sealed():
                 yield event
 
@@ -331,6 +324,20 @@ class Reply:
             raise
         finally:
             board.cancelled(ticket)  # stopped by the user: nobody's fault
+
+    @contextmanager
+    def _ending(self, call: _Call, provider: Provider, before: str) -> Iterator[None]:
+        """What a failure of the stream means for the answer."""
+        try:
+            yield
+        except Failure as failure:
+            keyless(failure, provider)
+            if failure.kind is Kind.EMPTY and call.stopped and _may_end(before):
+                return  # it was cut behind its last word: nothing more is to be said
+            # What the joint holds may be half of a repetition, and nobody has seen it: whoever
+            # goes on says it once more.
+            self._seam = None
+            raise
 
     def _sealed(self) -> list[Event]:
         """What the joint still held when the continuation came to its own end."""
