@@ -27,6 +27,7 @@ FLOORS = {
     "settings": 2,
     "env": 2,
     "net": 2,
+    "prices": 2,
     "store": 2,
     "screen": 2,
     "engine": 3,

@@ -118,6 +118,7 @@ def test_the_defaults_themselves() -> None:
         "migrate.slower": 0.25,
         "migrate.settle": 48.0,
         "migrate.look": 60.0,
+        "money.currency": "USD",
         "ui.reasoning": "show",
         "ui.panel": "rules",
         "ui.theme": "calm",
@@ -158,6 +159,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {  # name: (flag, environment or .env
     "migrate.slower": (0.1, "0.2", 1),
     "migrate.settle": (0.0, "1", 2),
     "migrate.look": (0.0, "1", 2),
+    "money.currency": ("EUR", "CNY", "GBP"),
     "ui.reasoning": ("hide", "show", "hide"),
     "ui.panel": ("rules", "bar", "none"),
     "ui.theme": ("calm", "warm", "warm"),
@@ -286,6 +288,73 @@ def test_free_tables(place: Place) -> None:
     assert settings.params
 
 
+PRICED = """\
+[money]
+currency = "cny"
+[money.rates]
+CNY = 7.1
+eur = "0.92"
+[prices."openai/gpt-4.1"]
+input = 0.1
+output = 8
+window = 100
+[prices."qwen3.5"]
+currency = "cny"
+cached = " 0.003625 "
+"""
+
+
+def test_prices_and_rates_are_kept_as_they_are_written(place: Place) -> None:
+    place.config(PRICED)
+    settings = place.load()
+    assert settings.prices == {
+        "openai/gpt-4.1": {"input": "0.1", "output": "8", "window": 100},
+        "qwen3.5": {"currency": "CNY", "cached": "0.003625"},
+    }
+    assert settings.rates == {"CNY": "7.1", "EUR": "0.92"}
+    assert (settings["money.currency"], settings.notices) == ("CNY", ())
+    rows = settings.rows()
+    assert rows[[field.name for field in FIELDS].index("money.currency")][1:] == (
+        "CNY",
+        "config.toml:2",
+    )
+    assert [row for row in rows if row[0].startswith(("money.rates", "prices"))] == [
+        ("money.rates.CNY", "7.1", "config.toml:4"),
+        ("money.rates.eur", "0.92", "config.toml:5"),
+        ("prices.openai/gpt-4.1.input", "0.1", "config.toml:7"),
+        ("prices.openai/gpt-4.1.output", "8", "config.toml:8"),
+        ("prices.openai/gpt-4.1.window", "100", "config.toml:9"),
+        ("prices.qwen3.5.currency", "CNY", "config.toml:11"),
+        ("prices.qwen3.5.cached", "0.003625", "config.toml:12"),
+    ]
+    nothing = rules.load(environ={}, cwd=place.cwd, path=place.root / "none.toml")
+    assert (nothing.prices, nothing.rates) == ({}, {})
+
+
+def test_prices_and_rates_can_be_written(place: Place) -> None:
+    names = ("prices.openai/gpt-4.1.input", "prices.m.window", "money.rates.CNY", "money.currency")
+    texts = ("0.27", "8000", "7.1", "CNY")
+    write(
+        place.path,
+        {name: rules.parsed(name, text) for name, text in zip(names, texts, strict=True)},
+    )
+    settings = place.load()
+    assert settings.prices == {"openai/gpt-4.1": {"input": "0.27"}, "m": {"window": 8000}}
+    assert (settings.rates, settings["money.currency"]) == ({"CNY": "7.1"}, "CNY")
+    assert [settings.row(name)[1] for name in names] == list(texts)
+    write(place.path, dict.fromkeys(names))
+    assert tomllib.loads(place.path.read_text()) == {}
+
+
+def test_a_currency_without_a_rate_is_told(place: Place) -> None:
+    place.config("[prices.m]\ncurrency = 'EUR'\n[money.rates]\nCHF = 0.8\n")
+    assert place.load({"HOLYCHAT_CURRENCY": "CNY"}).notices == (
+        "environment HOLYCHAT_CURRENCY: [money.rates] has no CNY, so costs are in dollars",
+        "config.toml:2: [money.rates] has no EUR, so the cost of m is not known",
+    )
+    assert place.load({"HOLYCHAT_CURRENCY": "CHF"}).notices[1:] == ()
+
+
 # --- What does not fit --------------------------------------------------------------------------
 
 
@@ -329,6 +398,34 @@ def test_free_tables(place: Place) -> None:
             "[split]\nholysheep = 1\nopnai = 9",
             'config.toml:5: [split]: there is no provider "opnai"; did you mean "openai"?',
         ),
+        ("prices = 1", "config.toml:3: prices must be a table"),
+        ("prices.x = 1", "config.toml:3: prices.x must be a table"),
+        (
+            "[prices.'a/b']\ninput = -1",
+            "config.toml:4: prices.a/b.input must be a decimal number, 0",
+        ),
+        ("[prices.x]\ninput = true", "config.toml:4: prices.x.input must be a decimal number"),
+        ("[prices.x]\ninput = nan", "config.toml:4: prices.x.input must be a decimal number"),
+        ("[prices.x]\noutput = '1,5'", "config.toml:4: prices.x.output must be a decimal number"),
+        ("[prices.x]\ncached = {a = 1}", "config.toml:4: prices.x.cached must be a decimal number"),
+        (
+            "[prices.x]\ncached = 1e-7",
+            "config.toml:4: prices.x.cached must have 6 decimals at most",
+        ),
+        ("[prices.x]\ninput = '1e999'", "config.toml:4: prices.x.input must be a number of a reas"),
+        ("[prices.x]\nwindow = 1.5", "config.toml:4: prices.x.window must be a whole number"),
+        ("[prices.x]\nwindow = 0", "config.toml:4: prices.x.window must be from 1 to 1e+12"),
+        ("[prices.x]\ncurrency = 'yuan'", "config.toml:4: prices.x.currency must be a currency's"),
+        (
+            "[prices.x]\ninptu = 1",
+            'config.toml:4: prices.x.inptu is unknown; did you mean "prices.x.input"?',
+        ),
+        ("money.currency = 'dollar'", "config.toml:3: money.currency must be a currency's three"),
+        ("[money]\nrates = 7.1", "config.toml:4: money.rates must be a table"),
+        ("[money.rates]\nCNY = 0", "config.toml:4: money.rates.CNY must be how much one US dollar"),
+        ("[money.rates]\nCNY = 'x'", "config.toml:4: money.rates.CNY must be a decimal number"),
+        ("[money.rates]\nyuan = 7", "config.toml:4: money.rates.yuan must be a currency's three"),
+        ("[money.rates]\nUSD = 2", "config.toml:4: money.rates.USD is always 1: the others are"),
         ("proxy = 'socks5://h:1'", "config.toml:3: proxy must be like http://HOST:PORT"),
         ("[providers.openai]\ndialect = 'x'", "config.toml:4: providers.openai.dialect must be"),
         (

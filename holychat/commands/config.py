@@ -163,6 +163,13 @@ _PROVIDERS = (
 _OWN = "One of your own needs no more than this; on this machine it needs no key either."
 _PARAMS = "Sent with every request."
 _ALIASES = "Short names for models: `holychat -m fast`."
+_RATES = "How much of a currency one US dollar buys, for prices in it and for costs shown in it."
+_PRICES = (
+    "What a model costs for a million tokens where you know better than holychat's own list; the"
+    " name without PROVIDER/ means it at all of them. What is left out stays as listed. input and"
+    " output are needed for a model that is not in the list, and where the currency is another;"
+    " window and max_output are tokens."
+)
 
 # What the template shows where the default is empty or says too little.
 _SHOWN = {
@@ -177,6 +184,8 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "providers.box": {"base_url": "http://127.0.0.1:8001/v1", "model": "qwen3"},
     "params": {"temperature": 0.7, "max_tokens": 2048},
     "aliases": {"fast": "groq/llama-3.3-70b-versatile"},
+    "money.rates": {"CNY": 7.1},
+    'prices."openai/gpt-4.1"': {"input": "1.80", "cached": "0.45", "output": "7.20"},
 }
 
 
@@ -201,7 +210,8 @@ def template() -> str:
     for field in rules.PROVIDER_FIELDS:
         env = tuple(text.format(DEFAULT_PROVIDER.upper()) for text in field.env)
         out.append(_entry(field, field.name, _SHOWN.get(field.name, field.default), env))
-    for text, name in ((_OWN, "providers.box"), (_PARAMS, "params"), (_ALIASES, "aliases")):
+    texts = (_OWN, _PARAMS, _ALIASES, _RATES, _PRICES)
+    for text, name in zip(texts, _EXAMPLES, strict=True):
         header = f"[{name}]\n" if "." not in name else f"# [{name}]\n"
         lines = [f"# {key} = {_toml(value)}\n" for key, value in _EXAMPLES[name].items()]
         out.append(_comment(text) + header + "".join(lines))

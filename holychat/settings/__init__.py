@@ -23,6 +23,7 @@ from holychat.core.sanitize import one_line
 from holychat.settings.fields import (
     FIELDS,
     FREE,
+    NESTED,
     PROVIDER_FIELDS,
     Field,
     Keys,
@@ -80,7 +81,12 @@ class Settings:
         for who in self.names():
             if not providers.get(who, "base_url").value:
                 raise providers.no_address(who)
-        lines = (*notices(providers, self.names()), *self._switched(), *self._left_out())
+        lines = (
+            *notices(providers, self.names()),
+            *self._switched(),
+            *self._left_out(),
+            *self._unmeasured(),
+        )
         self.notices: tuple[str, ...] = tuple(one_line(line) for line in lines)
 
     # --- Values -----------------------------------------------------------------------------
@@ -109,7 +115,8 @@ class Settings:
             for field in PROVIDER_FIELDS
             if self._providers.get(who, field.name).layer > Layer.DEFAULT
         ]
-        names += [".".join(keys) for keys in self._layers.given if keys[0] in FREE]
+        given = self._layers.given
+        names += [".".join(keys) for keys in given if keys[0] in FREE or keys[:2] in NESTED]
         return [self.row(name) for name in names]
 
     def row(self, name: str) -> tuple[str, str, str]:
@@ -137,6 +144,21 @@ class Settings:
             for name, weight in weights.items()
             if self._providers.enabled(name) and self.has_key(name)
         }
+
+    @property
+    def prices(self) -> dict[str, dict[str, Any]]:
+        """The [prices] table: `provider/model` or `model` -> what is said of it, prices as text."""
+        tables: dict[str, dict[str, Any]] = {}
+        for keys, value in self._layers.given.items():
+            if keys[0] == "prices":
+                tables.setdefault(keys[1], {})[keys[2]] = value
+        return tables
+
+    @property
+    def rates(self) -> dict[str, str]:
+        """The [money.rates] table: currency -> how much of it one US dollar buys, as text."""
+        given = self._layers.given
+        return {keys[2].upper(): value for keys, value in given.items() if keys[:2] in NESTED}
 
     @property
     def written(self) -> str:
@@ -270,6 +292,19 @@ class Settings:
             if weight and self._providers.enabled(who) and not self.has_key(who):
                 by = self._layers.config.where(("split", name))
                 yield f"{by}: {who} has no key, so it gets nothing of the split"
+
+    def _unmeasured(self) -> Iterator[str]:
+        """Currencies that nobody gave a rate for."""
+        known = {"USD", *self.rates}
+        places: dict[Keys, Found] = {(): self._fields["money.currency"]}
+        for keys, value in self._layers.given.items():
+            if keys[0] == "prices" and keys[2] == "currency":
+                places[keys] = Found(Layer.CONFIG, value, keys=keys)
+        for keys, found in places.items():
+            if found.value not in known:
+                so = f"the cost of {keys[1]} is not known" if keys else "costs are in dollars"
+                by = self._layers.source(found)
+                yield f"{by}: [money.rates] has no {found.value}, so {so}"
 
 
 def _shown(keys: Keys, value: Any) -> str:

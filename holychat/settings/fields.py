@@ -23,7 +23,8 @@ class Field:
     """One setting. `env` are its names in the environment, the first one that is set wins.
 
     `type` is str, int, float, bool, a tuple of the choices, dict (a table of strings) or object
-    (any scalar or array). `dotenv` says whether a `.env` in the working directory may set it.
+    (any scalar or array, or what `clean` makes of it). `dotenv` says whether a `.env` in the
+    working directory may set it.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Field:
     dotenv: bool = False
     low: float = -inf
     high: float = inf
-    clean: Callable[[str], str] | None = None
+    clean: Callable[[Any], Any] | None = None
 
 
 # --- Addresses ----------------------------------------------------------------------------------
@@ -84,6 +85,39 @@ def _split(text: str) -> Any:
     except ValueError as error:
         raise ValueError("is no valid address") from error
     return parts
+
+
+# --- Money --------------------------------------------------------------------------------------
+
+
+def clean_price(raw: object) -> str:
+    """A price as the decimal text that it is; a number of TOML counts as it is written."""
+    from holychat.core.price import per_token
+
+    per_token(raw)
+    return str(raw).strip()
+
+
+def clean_rate(raw: object) -> str:
+    """How much of a currency one US dollar buys, as a decimal text."""
+    from holychat.core.price import exact_of
+
+    if not exact_of(raw, 12):
+        raise ValueError("must be how much one US dollar buys, like 7.1")
+    return str(raw).strip()
+
+
+def clean_currency(text: str) -> str:
+    code = text.strip().upper()
+    if not (len(code) == 3 and code.isascii() and code.isalpha()):
+        raise ValueError("must be a currency's three letters, like USD")
+    return code
+
+
+def check_measured(currency: str) -> None:
+    """A rate is that of a currency, and the dollar has none."""
+    if clean_currency(currency) == "USD":
+        raise ValueError("is always 1: the others are measured in it")
 
 
 # --- The tables ---------------------------------------------------------------------------------
@@ -238,6 +272,14 @@ FIELDS: tuple[Field, ...] = (
     _migrate("settle", 48.0, "Hours at 100 % before it may be finished.", 0.0, 8760.0),
     _migrate("look", 60.0, "Seconds between two looks at the errors of the new one.", 0.0, LONGEST),
     Field(
+        "money.currency",
+        "USD",
+        str,
+        ("HOLYCHAT_CURRENCY",),
+        "The currency in which costs are shown; one that [money.rates] names.",
+        clean=clean_currency,
+    ),
+    Field(
         "ui.reasoning",
         "show",
         ("show", "hide"),
@@ -340,8 +382,19 @@ PROVIDER_FIELDS: tuple[Field, ...] = (
     ),
 )
 
+# What [prices."PROVIDER/MODEL"] may say; what it leaves out stays as in holychat's own list.
+PRICE_FIELDS: tuple[Field, ...] = (
+    Field("input", "", object, (), "For a million tokens of the prompt.", clean=clean_price),
+    Field("cached", "", object, (), "For a million of those from a cache.", clean=clean_price),
+    Field("output", "", object, (), "For a million tokens of the answer.", clean=clean_price),
+    Field("currency", "USD", str, (), "That of these prices.", clean=clean_currency),
+    Field("window", 0, int, (), "Tokens that the model takes in.", low=1, high=1e12),
+    Field("max_output", 0, int, (), "Tokens of its longest answer.", low=1, high=1e12),
+)
+
 BY_NAME = {field.name: field for field in FIELDS}
 BY_PROVIDER_NAME = {field.name: field for field in PROVIDER_FIELDS}
+BY_PRICE_NAME = {field.name: field for field in PRICE_FIELDS}
 GROUPS = frozenset(name.partition(".")[0] for name in BY_NAME if "." in name)
 HEADER = Field("headers.*", "", str, (), "One HTTP header.")
 # The free tables: any name, one kind of value.
@@ -357,7 +410,10 @@ FREE = {
         low=0.0,
         high=1e6,
     ),
+    "prices": Field("prices.*", None, object, (), "What a model costs."),
 }
+RATE = Field("money.rates.*", "", object, (), "How much one US dollar buys.", clean=clean_rate)
+NESTED = {("money", "rates")}  # the table that a group holds
 RESERVED_PARAMS = ("model", "messages", "stream")  # holychat's own part of a request
 
 
@@ -373,9 +429,21 @@ def keys_of(name: str) -> Keys:
         who, _, header = rest.partition(".headers.")
         if header:
             return (top, who, "headers", header)
+    for table, known in (("providers", BY_PROVIDER_NAME), ("prices", BY_PRICE_NAME)):
         who, dot, last = rest.rpartition(".")
-        return (top, who, last) if dot and last in BY_PROVIDER_NAME else (top, rest)
+        if top == table and dot and last in known:
+            return (top, who, last)
+    group, dot, last = rest.partition(".")
+    if dot and (top, group) in NESTED:
+        return (top, group, last)
     return (top, rest) if rest else (top,)
+
+
+def is_table(keys: Keys) -> bool:
+    """Whether tables stand at that place, and no value."""
+    if len(keys) == 1:
+        return keys[0] in FREE or keys[0] in GROUPS or keys[0] == "providers"
+    return keys in NESTED or (len(keys) == 2 and keys[0] in ("providers", "prices"))
 
 
 def field_of(keys: Keys) -> Field:
@@ -385,6 +453,11 @@ def field_of(keys: Keys) -> Field:
             raise ValueError("is not a parameter: holychat sets it itself")
         case ("params" | "aliases" | "split", name) if name:
             return FREE[keys[0]]
+        case ("prices", model, name) if model and name in BY_PRICE_NAME:
+            return BY_PRICE_NAME[name]
+        case ("money", "rates", currency):
+            check_measured(currency)
+            return RATE
         case ("providers", who, name) if name in BY_PROVIDER_NAME:
             check_provider_name(who)
             return BY_PROVIDER_NAME[name]
@@ -403,6 +476,8 @@ def known_names(keys: Keys) -> list[str]:
         # A name too many or too few: `providers.box.modle`, or written flat as one.
         who = keys[1] if len(keys) > 2 else keys[1].rpartition(".")[0] or keys[1]
         return [f"providers.{who}.{field.name}" for field in PROVIDER_FIELDS]
+    if keys[0] == "prices" and len(keys) > 1:
+        return [f"prices.{keys[1]}.{field.name}" for field in PRICE_FIELDS]
     return [*BY_NAME, *FREE, *sorted(GROUPS), "providers"]
 
 
@@ -444,6 +519,8 @@ def fit(field: Field, raw: Any) -> Any:
             near = did_you_mean(raw, field.type) if isinstance(raw, str) else ""
             raise ValueError(f"must be one of {', '.join(field.type)}{near}")
         return raw
+    if field.type is object and field.clean is not None:
+        return field.clean(raw)
     if not _is_a(field.type, raw):
         raise ValueError(f"must be {_A[field.type]}")
     if field.type in (int, float) and not field.low <= raw <= field.high:

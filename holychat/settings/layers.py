@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holychat.core.failure import HolychatError, SettingsError, UsageError
-from holychat.settings.fields import FREE, GROUPS, Field, Keys, field_of, fit, parse
+from holychat.settings.fields import Field, Keys, field_of, fit, is_table, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -160,10 +160,7 @@ def checked(config: ConfigFile) -> dict[Keys, Any]:
 
 
 def _check(config: ConfigFile, keys: Keys, raw: Any, given: dict[Keys, Any]) -> None:
-    top = keys[0]
-    if (keys == (top,) and (top in FREE or top in GROUPS)) or (
-        top == "providers" and len(keys) <= 2
-    ):
+    if is_table(keys):
         if not isinstance(raw, dict):
             raise config.error(keys, "must be a table")
         for key, inner in raw.items():
