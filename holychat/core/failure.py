@@ -70,21 +70,23 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a failure means: try the same provider again? the next one? count it as ill health?"""
+    """What a failure means: try the same provider again? the next one? count it as ill health?
+    may it have worked on the request, so that the prompt is paid for?"""
 
     again: bool
     elsewhere: bool
     unhealthy: bool
+    billed: bool = False
 
 
 VERDICTS: dict[Kind, Verdict] = {
     Kind.CONNECT: Verdict(again=True, elsewhere=True, unhealthy=True),
     Kind.TLS: Verdict(again=False, elsewhere=True, unhealthy=True),
-    Kind.RESET: Verdict(again=True, elsewhere=True, unhealthy=True),
+    Kind.RESET: Verdict(again=True, elsewhere=True, unhealthy=True, billed=True),
     Kind.TIMEOUT_CONNECT: Verdict(again=True, elsewhere=True, unhealthy=True),
-    Kind.TIMEOUT_HEADERS: Verdict(again=True, elsewhere=True, unhealthy=True),
-    Kind.TIMEOUT_FIRST: Verdict(again=True, elsewhere=True, unhealthy=True),
-    Kind.STALL: Verdict(again=True, elsewhere=True, unhealthy=True),
+    Kind.TIMEOUT_HEADERS: Verdict(again=True, elsewhere=True, unhealthy=True, billed=True),
+    Kind.TIMEOUT_FIRST: Verdict(again=True, elsewhere=True, unhealthy=True, billed=True),
+    Kind.STALL: Verdict(again=True, elsewhere=True, unhealthy=True, billed=True),
     Kind.AUTH: Verdict(again=False, elsewhere=True, unhealthy=False),
     Kind.BALANCE: Verdict(again=False, elsewhere=True, unhealthy=False),
     Kind.MODEL: Verdict(again=False, elsewhere=False, unhealthy=False),
@@ -92,14 +94,14 @@ VERDICTS: dict[Kind, Verdict] = {
     Kind.REQUEST: Verdict(again=False, elsewhere=False, unhealthy=False),
     Kind.RATE: Verdict(again=True, elsewhere=True, unhealthy=True),
     Kind.SERVER: Verdict(again=True, elsewhere=True, unhealthy=True),
-    Kind.IN_STREAM: Verdict(again=True, elsewhere=True, unhealthy=True),
-    Kind.CUT: Verdict(again=True, elsewhere=True, unhealthy=True),
-    Kind.EMPTY: Verdict(again=True, elsewhere=True, unhealthy=True),
+    Kind.IN_STREAM: Verdict(again=True, elsewhere=True, unhealthy=True, billed=True),
+    Kind.CUT: Verdict(again=True, elsewhere=True, unhealthy=True, billed=True),
+    Kind.EMPTY: Verdict(again=True, elsewhere=True, unhealthy=True, billed=True),
     Kind.GARBAGE: Verdict(again=False, elsewhere=True, unhealthy=True),
-    Kind.TOO_BIG: Verdict(again=False, elsewhere=True, unhealthy=True),
-    Kind.IGNORED: Verdict(again=True, elsewhere=True, unhealthy=False),
-    Kind.OUTRUN: Verdict(again=False, elsewhere=True, unhealthy=False),
-    Kind.PASSED: Verdict(again=False, elsewhere=True, unhealthy=False),
+    Kind.TOO_BIG: Verdict(again=False, elsewhere=True, unhealthy=True, billed=True),
+    Kind.IGNORED: Verdict(again=True, elsewhere=True, unhealthy=False, billed=True),
+    Kind.OUTRUN: Verdict(again=False, elsewhere=True, unhealthy=False, billed=True),
+    Kind.PASSED: Verdict(again=False, elsewhere=True, unhealthy=False, billed=True),
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -38,7 +39,7 @@ from holychat.store.ids import new_id
 from holychat.store.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Sequence
 
     from holychat.core.history import Conversation, Kept
     from holychat.core.provider import Provider
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from holychat.net.client import Client
 
 
+Price = Callable[[str, str, Usage], int | None]  # provider, model, tokens -> 10^-12 dollars
 PATIENCE = 1.0  # seconds that a request waits for its prompt to be kept
 
 
@@ -91,6 +93,7 @@ class Chat:
     place: Callable[[], Awaitable[list[str]]] | None = None
     placed: str = ""
     copy: Callable[[Request, Turn], None] | None = None  # told of each turn that ended
+    price: Price = lambda *_: None
     clock: Callable[[], float] = time.monotonic
 
     def messages(
@@ -193,7 +196,7 @@ class Chat:
             partial.text if partial else "",
         )
         asked = (self.provider.name, self.model)
-        fold = Fold(*asked, request, self.clock)
+        fold = Fold(*asked, request, self.clock, self.price)
         reply = failover.Reply(self._way(), request)
         turn: Turn | None = None
         try:
@@ -201,7 +204,7 @@ class Chat:
                 yield notice
             if (self.provider.name, self.model) != asked:  # it was placed elsewhere
                 request = replace(request, model=self.model)
-                fold = Fold(self.provider.name, self.model, request, self.clock)
+                fold = Fold(self.provider.name, self.model, request, self.clock, self.price)
             reply = failover.Reply(self._way(), request)
             async with aclosing(reply.events()) as events:
                 async for event in events:
@@ -301,13 +304,19 @@ class Fold:
     """Events in, the Turn out, at any moment."""
 
     def __init__(
-        self, provider: str, model: str, request: Request, clock: Callable[[], float]
+        self,
+        provider: str,
+        model: str,
+        request: Request,
+        clock: Callable[[], float],
+        price: Price = lambda *_: None,
     ) -> None:
         self._request = request
         self._clock = clock
+        self._price = price
         self._start = clock()
         self._tried: list[Tried] = []
-        self._leg = Leg(provider, model, 0, self._start, clock)
+        self._leg = Leg(provider, model, "", self._start, clock)
         self._running = True  # an attempt has not ended yet
         self._anew = False  # it begins anew, and nothing came of it yet
         self._texts: list[str] = []  # of the attempts before
@@ -319,8 +328,9 @@ class Fold:
         anew = False
         if isinstance(event, Attempt):
             self._anew = bool(self._tried) and len(event.partial) <= len(self._request.partial)
-            at = len(event.partial)
-            self._leg = Leg(event.provider, event.model, at, self._clock(), self._clock)
+            at = self._clock()
+            self._leg = Leg(event.provider, event.model, event.partial, at, self._clock)
+            self._leg.sent = True
             self._running = True
         elif isinstance(event, Failed):
             self._failed(event)
@@ -338,18 +348,17 @@ class Fold:
         return anew
 
     def _failed(self, event: Failed) -> None:
-        leg = self._leg
+        leg, failure = self._leg, event.failure
         if not self._running:  # it was not even asked: no key, no room
             started = self._clock() - self._start
             self._tried.append(
-                Tried(event.provider, "", Finish.FAILED, leg.at, started, failure=event.failure)
+                Tried(event.provider, "", Finish.FAILED, leg.at, started, failure=failure)
             )
             return
         self._running = False
-        finish = Finish.CUT if leg.texts else Finish.FAILED
-        tried = leg.tried(finish, event.failure, self._request, self._start)
-        if event.failure.kind is Kind.OUTRUN:
-            tried = replace(tried, usage=_prompt_of(self._request), role="hedge")
+        tried = self._ended(Finish.CUT if leg.texts else Finish.FAILED, failure)
+        if failure.kind is Kind.OUTRUN:
+            tried = replace(tried, role="hedge")
         self._tried.append(tried)
         self._texts += leg.texts
         self._thoughts += leg.thoughts
@@ -357,8 +366,10 @@ class Fold:
 
     def _lost(self, event: Lost) -> None:
         """It was sent, so its prompt is paid for, if it did not fail."""
-        usage = None if event.failure else _prompt_of(self._request)
+        leg = Leg(event.provider, event.model, "", self._start + event.started, self._clock)
+        leg.sent = True
         finish = Finish.FAILED if event.failure else Finish.INTERRUPTED
+        usage = self._priced(leg, leg.used(self._request, event.failure))
         self._tried.append(
             Tried(
                 event.provider,
@@ -372,6 +383,29 @@ class Fold:
             )
         )
 
+    def _ended(self, finish: Finish, failure: Failure | None) -> Tried:
+        """How the attempt that runs ended, or stands."""
+        leg = self._leg
+        return Tried(
+            leg.provider,
+            leg.model,
+            finish,
+            leg.at,
+            leg.start - self._start,
+            self._priced(leg, leg.used(self._request, failure)),
+            leg.timings(),
+            failure,
+        )
+
+    def _priced(self, leg: Leg, usage: Usage | None) -> Usage | None:
+        """With what it costs by the price list, where the server does not say it itself."""
+        if usage is None or usage.cost is not None:
+            return usage
+        cost = self._price(leg.provider, leg.model, usage)
+        if cost is None and (served := leg.served_model()):
+            cost = self._price(leg.provider, served, usage)
+        return usage if cost is None else replace(usage, cost=cost)
+
     def turn(self, finish: Finish | None = None, failure: Failure | None = None) -> Turn:
         """The turn as it stands; `[DONE]` without a finish_reason counts as STOP."""
         leg = self._leg
@@ -379,7 +413,7 @@ class Fold:
         if failure is not None:
             finish = Finish.CUT if text else Finish.FAILED
         finish = finish or leg.finish or Finish.STOP
-        last = leg.tried(finish, failure, self._request, self._start)
+        last = self._ended(finish, failure)
         tried = (*self._tried, last) if self._running or not self._tried else tuple(self._tried)
         used = [one.usage for one in tried if one.usage]
         return Turn(
@@ -397,36 +431,38 @@ class Fold:
         )
 
 
-def _prompt_of(request: Request) -> Usage:
-    """What a request costs before any answer, estimated."""
-    tokens = sum(estimate(message.content) + 4 for message in request.messages)
-    return Usage(prompt=tokens, estimated=True)
-
-
 class Leg:
-    """One attempt, while it runs."""
+    """One attempt, while it runs; `partial` is the answer that it goes on with."""
 
     def __init__(
-        self, provider: str, model: str, at: int, start: float, clock: Callable[[], float]
+        self, provider: str, model: str, partial: str, start: float, clock: Callable[[], float]
     ) -> None:
         self.provider = provider
         self.model = model
-        self.at = at
+        self.start = start
+        self.sent = False
         self.texts: list[str] = []
         self.thoughts: list[str] = []
         self.finish: Finish | None = None
         self.refusal = False
-        self._start = start
+        self._partial = partial
         self._clock = clock
         self._served = ""
         self._usage: Usage | None = None
-        self._timings = Timings()
+        self._headers: float | None = None
+        self._first: float | None = None
+
+    @property
+    def at(self) -> int:
+        """How many characters of the answer stood before it."""
+        return len(self._partial)
 
     def add(self, delta: Delta) -> None:
-        if self._timings.headers is None:
-            self._timings = replace(self._timings, headers=self._clock() - self._start)
-        if self._timings.first is None and (delta.text or delta.reasoning):
-            self._timings = replace(self._timings, first=self._clock() - self._start)
+        if self._first is None:
+            now = self._clock() - self.start
+            self._headers = now if self._headers is None else self._headers
+            if delta.text or delta.reasoning:
+                self._first = now
         if delta.text:
             self.texts.append(delta.text)
         if delta.reasoning:
@@ -436,33 +472,27 @@ class Leg:
         self._served = delta.model or self._served
         self.refusal = self.refusal or delta.refusal
 
-    def tried(
-        self, finish: Finish, failure: Failure | None, request: Request, begun: float
-    ) -> Tried:
-        """How it ended, or stands; `begun` is when the turn did."""
-        return Tried(
-            self.provider,
-            self.model,
-            finish,
-            self.at,
-            self._start - begun,
-            self._usage or self._estimate(request),
-            replace(self._timings, total=self._clock() - self._start),
-            failure,
-        )
+    def timings(self) -> Timings:
+        return Timings(self._headers, self._first, self._clock() - self.start)
 
     def served_model(self) -> str:
         """What the server says answered, where that is another name."""
         own = ("", self.model, f"{self.provider}/{self.model}")
         return "" if self._served in own else self._served
 
-    def _estimate(self, request: Request) -> Usage | None:
-        text, reasoning = "".join(self.texts), "".join(self.thoughts)
-        if not (text or reasoning):
+    def used(self, request: Request, failure: Failure | None) -> Usage | None:
+        """The tokens: the server's own counts, else estimated. None for a request that never went
+        out or was refused: it costs nothing."""
+        if self._usage is not None:
+            return self._usage
+        text, thoughts = "".join(self.texts), "".join(self.thoughts)
+        refused = failure is not None and not failure.verdict.billed
+        if not (text or thoughts) and (refused or not self.sent):
             return None
-        thought = estimate(reasoning)
+        prompt = sum(estimate(message.content) + 4 for message in request.messages)
+        thought = estimate(thoughts)
         return Usage(
-            prompt=_prompt_of(request).prompt,
+            prompt=prompt + estimate(self._partial),
             completion=estimate(text) + thought,
             reasoning=thought,
             estimated=True,

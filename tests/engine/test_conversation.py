@@ -16,6 +16,7 @@ from holychat.core.chat import (
     Event,
     Failed,
     Finish,
+    Lost,
     Message,
     Request,
     Timings,
@@ -261,9 +262,10 @@ def test_a_fold_is_a_turn_at_any_moment() -> None:
     fold = Fold("box", "m", Request("m", (Message("user", "q"),)), lambda: now[0])
     now[0] = 1.0  # nothing of the time before an attempt is its own
     fold.add(Attempt("other", "n"))
-    tried = Tried("other", "n", Finish.STOP, started=1.0)
+    sent = Usage(prompt=5, estimated=True)  # it may be at work on it
+    tried = Tried("other", "n", Finish.STOP, started=1.0, usage=sent)
     assert fold.turn() == Turn(
-        "", "", Finish.STOP, "other", "n", timings=Timings(total=1), attempts=(tried,)
+        "", "", Finish.STOP, "other", "n", sent, Timings(total=1), attempts=(tried,)
     )
     now[0] = 3.0
     fold.add(Delta())
@@ -275,6 +277,39 @@ def test_a_fold_is_a_turn_at_any_moment() -> None:
     assert turn.timings == Timings(2, 4, 6)  # who waits, waits from the beginning on
     assert turn.attempts[0].timings == Timings(2, 3, 5)
     assert fold.turn().finish is Finish.LENGTH
+
+
+def test_what_never_went_out_and_what_was_refused_costs_nothing() -> None:
+    fold = Fold("box", "m", Request("m", (Message("user", "q"),)), lambda: 0.0, lambda *_: 7)
+    assert fold.turn(Finish.INTERRUPTED).usage is None
+    fold.add(Attempt("box", "m"))
+    fold.add(Failed("box", Failure(Kind.RATE, "no", status=429), "box"))
+    assert fold.turn(Finish.INTERRUPTED).usage is None
+    fold.add(Attempt("box", "m"))
+    fold.add(Failed("box", Failure(Kind.TIMEOUT_FIRST, "late"), "other"))
+    assert fold.turn(Finish.INTERRUPTED).usage == Usage(prompt=5, estimated=True, cost=7)
+
+
+def test_every_attempt_has_its_own_price() -> None:
+    prices = {("box", "m"): 10, ("other", "n-2025"): 1}
+
+    def price(provider: str, model: str, usage: Usage) -> int | None:
+        each = prices.get((provider, model))
+        return each and each * (usage.prompt + usage.completion)
+
+    fold = Fold("box", "m", Request("m", (Message("user", "q"),)), lambda: 0.0, price)
+    fold.add(Attempt("box", "m"))
+    fold.add(Delta("half ", usage=Usage(10, 2)))
+    fold.add(Failed("box", Failure(Kind.RESET, "broke"), "other"))
+    fold.add(Lost("third", "unheard of", 0.1))
+    fold.add(Attempt("other", "n", "half "))  # it has a price under the name that the server says
+    fold.add(Delta("a whole", model="n-2025", finish=Finish.STOP, usage=Usage(15, 3)))
+    turn = fold.turn()
+    assert [one.usage and one.usage.cost for one in turn.attempts] == [120, None, 18]
+    assert turn.usage is not None
+    assert (turn.usage.cost, turn.usage.unpriced) == (138, True)  # third's prompt has no price
+    fold.add(Delta(usage=Usage(15, 3, cost=5)))  # what the server says itself counts
+    assert fold.turn().attempts[-1].usage == Usage(15, 3, cost=5)
 
 
 def test_a_fold_of_more_than_one_attempt() -> None:
