@@ -186,12 +186,14 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An attempt failed. `then` is who is asked next (empty: nobody), `wait` seconds from now."""
+    """An attempt failed. `then` is who is asked next (empty: nobody), `wait` seconds from now;
+    `other` is who the user may have asked in its place meanwhile."""
 
     provider: str
     failure: Failure
     then: str = ""
     wait: float = 0.0
+    other: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +209,13 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The request waits for its turn at a provider: its place in the line, the seconds expected."""
+    """The request waits for its turn at a provider: its place in the line, the seconds expected;
+    `other` is who the user may have asked in its place. Comes when the place changes."""
 
     provider: str
     position: int
     seconds: float
+    other: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ class Standing(NamedTuple):
     """How a provider stands. `seconds` are left until somebody may ask (0: now), `held` until the
     provider itself wants to be asked; `p50` and `p95` are of the seconds to the first token,
     `error_rate` (0 to 1) is of its last `calls`; `streams` go on and `queue` wait at this moment.
+    `refused`: it did not take the key the last time.
     """
 
     state: State
@@ -104,6 +105,7 @@ class Standing(NamedTuple):
     streams: int = 0
     queue: int = 0
     held: float = 0.0
+    refused: bool = False
 
 
 def key_of(provider: Provider) -> str:

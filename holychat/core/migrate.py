@@ -29,6 +29,9 @@ COMPARED_WORDS = 400  # comparing takes the square of it: 0.1 s
 NO_FAULT = (Kind.PASSED.value, Kind.IGNORED.value)  # what the user or we wanted otherwise
 
 
+ROW = 2  # failures that may be chance, however little was asked
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """When a stage is passed; see the settings `migrate.*`."""
@@ -264,10 +267,21 @@ def _failing(state: Migration, compared: Compared, terms: Terms) -> str:
 
 
 def broken(state: Migration, compared: Compared, terms: Terms) -> str:
-    """Why it must be rolled back; empty where it need not. Only while it has a share."""
-    if state.stage not in SHARES or compared.new.count < terms.sample:
+    """Why it must be rolled back; empty where it need not. Only while it has a share.
+
+    Failures do not wait for a whole sample where there are more of them already than it may have:
+    who is asked little because it fails would never have one. What the user went past by force
+    does not roll back, but for failures.
+    """
+    new = compared.new
+    if state.stage not in SHARES:
         return ""
-    return _failing(state, compared, terms)
+    if new.count < terms.sample:
+        allowed = (compared.old.rate + terms.errors) * terms.sample
+        return _failing(state, compared, terms) if new.failed > max(ROW, allowed) else ""
+    if state.entries and state.entries[-1].what.endswith("forced"):
+        return _failing(state, compared, terms)
+    return "; ".join(filter(None, _worse(state, compared, terms)))
 
 
 # --- What can happen to it ------------------------------------------------------------------------

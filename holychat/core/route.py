@@ -66,7 +66,7 @@ def step(
     if said and rules.on_cut == "stop":
         return None
     last = past[-1]
-    other = _other(names, past, rules)
+    other = following(names, past, rules)
     again = _again(past, rules) and last.failure.verdict.again
     if again:
         wait = _wait(last.failure, _count(past, last.provider), rules, chance)
@@ -88,8 +88,8 @@ def _count(past: Sequence[Past], name: str) -> int:
     return len(kinds) - (Kind.IGNORED in kinds)
 
 
-def _other(names: Sequence[str], past: Sequence[Past], rules: Rules) -> str:
-    """The next provider that was not asked yet; none where enough of them were."""
+def following(names: Sequence[str], past: Sequence[Past], rules: Rules) -> str:
+    """The next provider that was not asked yet; "" where there is none, or enough of them were."""
     asked = {one.provider for one in past}
     if len(asked) >= rules.providers:
         return ""

@@ -508,10 +508,11 @@ def _seconds(raw: str, now: float) -> float | None:
 
             seconds = parsedate_to_datetime(raw).timestamp() - now
         else:
-            seconds = float(raw)
+            seconds = float(raw.replace("_", "?"))  # Python's own way to write 10
     except (ValueError, OverflowError):
         return None
-    return max(0.0, seconds) if seconds < float("inf") else None
+    # What lies behind us, and 0, say nothing: openai-python takes its own back-off then.
+    return seconds if 0 < seconds < float("inf") else None
 
 
 _UNITS = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}

@@ -13,13 +13,15 @@ import random
 import time
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 from unicodedata import category
 
 from holychat.core.chat import Attempt, Delta, Failed, Finish, Notice, Queued
 from holychat.core.failure import Failure, HolychatError, Kind, keyless
 from holychat.core.provider import DEMO
-from holychat.core.route import Past, Rules, outcome, step
+from holychat.core.route import Past, Rules, following, outcome, step
 from holychat.core.tokens import estimate
 from holychat.engine.health import Closed
 from holychat.engine.health import Queued as InLine
@@ -79,6 +81,7 @@ class Reply:
         self._asking = first
         self._past: list[Past] = []
         self._said: list[str] = [request.partial] if request.partial else []
+        self._wait = 0.0  # seconds before the next attempt
         self._waited = 0.0
         self._seam: Seam | None = None  # of the attempt that goes on now
         self._plain: set[str] = set()  # who turned out not to go on with a beginning
@@ -106,19 +109,25 @@ class Reply:
                 yield then
                 if not then.then:
                     raise outcome(self._past)
-                self._asking = then.then
-                await self._pause(then.wait)
+                self._asking, self._wait = then.then, then.wait
         finally:
             self._leave_line()
             if self._ticket is not None and self._way.board is not None:
                 self._way.board.cancelled(self._ticket)  # one that came to no attempt
 
     async def _let_in(self) -> AsyncGenerator[Event, None]:
-        """Wait until there is room at who is to be asked, or at who is asked in its place."""
+        """Wait until its time has come and there is room at who is to be asked, or at who is asked
+        in its place. Raises Failure where the user hands the turn on meanwhile."""
+        await self._pause(self._wait)
+        place = ("", 0)
         while True:
             self._ticket, events = await self._admitted()
             for event in events:
-                yield event
+                if not isinstance(event, Queued):
+                    yield event
+                elif (event.provider, event.position) != place:
+                    place = event.provider, event.position
+                    yield event
             if self._line is None:
                 break
             await self._pause(min(self._line.seconds, LOOK))
@@ -184,21 +193,28 @@ class Reply:
             waited=self._waited,
             chance=self._way.chance(),
         )
-        return Failed(name, failure, then.provider, then.wait) if then else Failed(name, failure)
+        if then is None:
+            return Failed(name, failure)
+        return Failed(name, failure, then.provider, then.wait, self._after(then.provider))
 
     async def _pause(self, seconds: float) -> None:
-        """Wait; the user may cut it short."""
+        """Wait. Raises Failure where the user does not want to, and somebody else can be asked."""
         if seconds <= 0:
             return
-        self._way.handed.clear()
-        began = self._way.clock()
+        handed, other, began = self._way.handed, self._after(self._asking), self._way.clock()
+        handed.clear()
         try:
             async with asyncio.timeout(seconds):
-                await self._way.handed.wait()
-            self._way.handed.clear()
+                await handed.wait()
         except TimeoutError:
-            pass
-        self._waited += self._way.clock() - began
+            return
+        finally:
+            self._waited += self._way.clock() - began
+            handed.clear()
+        if other:
+            self._leave_line()
+            raise Failure(Kind.PASSED, "handed on")
+        await self._pause(seconds - (self._way.clock() - began))
 
     # --- Admission --------------------------------------------------------------------------
 
@@ -213,39 +229,45 @@ class Reply:
         if board is None or candidate.provider.name == DEMO:
             return None, []
         tokens = sum(estimate(message.content) + 4 for message in self._request.messages)
-        resting: list[tuple[float, str]] = []
-        said: list[Event] = []
-        for name in self._rest_of(self._asking):
+        resting: list[tuple[float, int, str]] = []
+        passed: list[str] = []
+        for number, name in enumerate(self._rest_of(self._asking)):
             try:
                 provider = (await self._candidate(name)).provider
             except Failure as failure:  # a substitute's own trouble: the first one is known
-                said.append(Notice(failure.what))
+                passed.append(failure.what)
+                continue
+            if board.refuses(provider):
+                resting.append((inf, number, name))
+                passed.append(f"{name} does not take the key")
                 continue
             got = await board.admit(provider, tokens, waiting=self._line)
             if not isinstance(got, Closed):
                 self._asking = name
-                return self._granted(got, said)
+                return self._granted(got, passed)
             self._line = None
-            resting.append((got.seconds, name))
-            said.append(Notice(f"{name} rests: {got.why}"))
-        _, self._asking = min(resting)  # everybody does: whoever is up first is asked anyway
+            resting.append((got.seconds, number, name))
+            passed.append(f"{name} rests: {got.why}")
+        *_, self._asking = min(resting)  # everybody does: whoever is up first is asked anyway
         got = await board.admit(self._known[self._asking].provider, tokens, force=True)
         return (None, []) if isinstance(got, Closed) else self._granted(got, [])
 
     def _granted(
-        self, got: Ticket | InLine, said: list[Event]
+        self, got: Ticket | InLine, passed: list[str]
     ) -> tuple[Ticket | None, list[Event]]:
+        said: list[Event] = []
+        if passed:
+            said.append(Notice(f"{'; '.join(passed)}: asking {self._asking}"))
         if not isinstance(got, InLine):
             self._line = None
             return got, said
         self._line = got
-        name, most = self._asking, self._way.rules.wait
-        if self._waited + got.seconds > most:
+        name, rules, other = self._asking, self._way.rules, self._after(self._asking)
+        if self._waited + got.seconds > (min(rules.patience, rules.wait) if other else rules.wait):
             self._leave_line()
-            raise Failure(
-                Kind.RATE, f"{name} has no room within {most:g} s: its limits are used up"
-            )
-        return None, [*said, Queued(name, got.position, got.seconds)]
+            what = f"{name} takes no request for {got.seconds:.0f} s"
+            raise Failure(Kind.RATE, what, retry_after=got.seconds)
+        return None, [*said, Queued(name, got.position, got.seconds, other)]
 
     def _leave_line(self) -> None:
         if self._line is not None and self._way.board is not None:
@@ -253,8 +275,9 @@ class Reply:
         self._line = None
 
     def _after(self, name: str) -> str:
-        """Who the user may hand the turn to."""
-        return next((each for each in self._rest_of(name)[1:]), "")
+        """Who the user may hand the turn to; "" where nobody else may be asked."""
+        past = [*self._past, Past(name, Failure(Kind.PASSED, ""))]
+        return following(self._names, past, self._way.rules)
 
     def _rest_of(self, name: str) -> list[str]:
         """The provider, then the others that were not asked yet."""
@@ -285,6 +308,8 @@ class Reply:
     async def _attempt(self, name: str, ticket: Ticket | None) -> AsyncGenerator[Event, None]:
         """One request, with its outcome told to whoever watches over the provider's health."""
         board, call = self._way.board, _Call(self._way.clock)
+        if board is not None and ticket is not None:
+            call.began = partial(board.began, ticket)
         with self._watched(ticket, call):
             provider, request = await self._request_for(name)
             before = request.partial
@@ -390,7 +415,7 @@ class Reply:
 
     def _sources(self, deltas: AsyncGenerator[Delta, None]) -> list[AsyncGenerator[Delta, None]]:
         """The provider's own deltas; until the first token the user may hand the turn on."""
-        if len(self._names) > 1:
+        if self._after(self._asking):
             return [_until_token(deltas, self._way.handed), deltas]
         return [deltas]
 
@@ -417,6 +442,7 @@ class _Call:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._began = clock()
+        self.began: Callable[[float], None] = lambda _: None  # told of the start at once
         self.start: float | None = None
         self.first: float | None = None
         self.tokens = 0
@@ -426,7 +452,9 @@ class _Call:
         self.stopped = self.stopped or delta.finish is Finish.STOP
         if self.first is None:
             now = self._clock() - self._began
-            self.start = now if self.start is None else self.start
+            if self.start is None:
+                self.start = now
+                self.began(now)
             if delta.text or delta.reasoning:
                 self.first = now
         if delta.usage is not None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from holychat.core import breaker as breakers
 from holychat.core import health as healths
 from holychat.core import pacing
-from holychat.core.failure import StoreTrouble, keyless
+from holychat.core.failure import Kind, StoreTrouble, keyless
 from holychat.core.health import Health, Refused, Standing, key_of
 from holychat.store import alive
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from holychat.core.breaker import Policy
     from holychat.core.failure import Failure
     from holychat.core.pacing import Limits, Rates
-    from holychat.core.provider import Provider
+    from holychat.core.provider import Provider, Secret
     from holychat.store.db import Database
     from holychat.store.recorder import Recorder
 
@@ -103,6 +103,7 @@ class Board:
         self._avoided = 0.0  # until when, by time.monotonic
         self._lock = threading.Lock()  # the recorder's thread notes what it met
         self._kept: dict[str, Health] = {}
+        self._wrong: dict[str, Secret] = {}  # keys that were not taken, by provider
 
     # --- Before a request -----------------------------------------------------------------------
 
@@ -203,6 +204,7 @@ class Board:
         found = self._ended(ticket)
         if found is None:
             return
+        self._wrong.pop(key_of(ticket.provider), None)
         found.start = start = found.start if start is None else start
         rates, who, cost = self._said(ticket, found), ticket.id, tokens or None
 
@@ -220,6 +222,8 @@ class Board:
         if found is None:
             return
         keyless(failure, ticket.provider)
+        if failure.kind is Kind.AUTH:
+            self._wrong[key_of(ticket.provider)] = ticket.provider.key
         rates = self._said(ticket, found)
 
         def change(health: Health) -> Health:
@@ -228,6 +232,11 @@ class Board:
             return healths.taught(health, rates, now)
 
         self._tell(ticket, change)
+
+    def refuses(self, provider: Provider) -> bool:
+        """Whether it did not take this key, as far as this process knows: the next one may find
+        another key, or one that has been put in order."""
+        return self._wrong.get(key_of(provider)) == provider.key
 
     def cancelled(self, ticket: Ticket) -> None:
         """The user stopped it, or does not want to wait any longer: nobody's fault.
@@ -377,4 +386,5 @@ def _standing(health: Health, now: float, policy: Policy) -> Standing:
         len(pace.streams),
         len(pace.queue),
         max(0.0, pace.held_until - now),
+        bool(health.outcomes) and health.outcomes[-1].kind == Kind.AUTH.value,
     )

@@ -58,13 +58,13 @@ class Split:
 
     async def shares(self) -> dict[str, float]:
         """Which part of the conversations goes to whom, in per cent; empty without a split."""
-        await self._learn(new=False)
+        await self._learn(judge=False)
         total = sum(self._weights.values())
         return {name: 100 * weight / total for name, weight in self._weights.items() if total}
 
     async def place(self, chat: Chat, choose: Choose, known: Known) -> list[str]:
         """Give a conversation to its provider; returns what is to be said of it."""
-        said = await self._learn(new=not chat.exchanges)
+        said = await self._learn(judge=True)
         if chat.provider.name == DEMO or not self._weights:
             return said
         if chat.pinned:
@@ -125,13 +125,13 @@ class Split:
 
     # --- What holds now -----------------------------------------------------------------------
 
-    async def _learn(self, *, new: bool) -> list[str]:
-        """Find the weights that hold; in a new conversation also whether the migration does well.
-        Returns what is to be said of that."""
+    async def _learn(self, *, judge: bool) -> list[str]:
+        """Find the weights that hold; with `judge`, whether the migration does well too. Returns
+        what is to be said of that."""
         self._weights, self._migration = {}, None
         if by_hand(self._settings):
             return []
-        found = await self._asked(lambda db: _looked(db, self._settings, new=new))
+        found = await self._asked(lambda db: _looked(db, self._settings, judge=judge))
         self._migration, why = found or (None, "")
         self._weights, self._why = self._settings.split, "by the split"
         if self._migration is not None:
@@ -176,14 +176,14 @@ def _store() -> Any:
     return migration
 
 
-def _looked(db: Database, settings: Settings, *, new: bool) -> tuple[Migration | None, str]:
+def _looked(db: Database, settings: Settings, *, judge: bool) -> tuple[Migration | None, str]:
     """The migration, and why it was rolled back at this moment."""
     from holychat.store.facts import get
 
     if get(db, "migration") is None:
         return None, ""
     store = _store()
-    if not new:
+    if not judge:
         return store.load(db), ""
     try:
         state, why = store.look(db, terms_of(settings), settings.written)

@@ -149,5 +149,5 @@ def _delta_object(delta: Delta) -> dict[str, Any]:
     if delta.finish:
         shown["finish"] = delta.finish.value
     if delta.usage:
-        shown["usage"] = asdict(delta.usage)
+        shown["usage"] = _usage_object(delta.usage)
     return {"type": "delta", **shown} if shown else {}

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from holychat import env
 from holychat.core.blocks import Blocks
-from holychat.core.chat import Attempt, Delta, Done, Failed, Finish, Turn
+from holychat.core.chat import Attempt, Delta, Done, Failed, Finish, Queued, Turn
 from holychat.core.sanitize import visible
 from holychat.core.tokens import weight
 from holychat.screen.draw import Drawer, Line
 from holychat.screen.paint import Painter
 from holychat.screen.panel import SPIN, Panel
-from holychat.screen.words import beside, summary
+from holychat.screen.words import beside, place, summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +51,7 @@ class LiveWriter:
         self._troubled = False  # an attempt of this turn failed
         self._until = 0.0  # when the next one is made
         self._next = ""  # and by whom
+        self._line = ""  # where it stands in which line
         self._usual: float | None = None  # seconds in which its first token comes as a rule
         self._then = ""  # who could be asked instead
         self._reset("")
@@ -86,6 +87,8 @@ class LiveWriter:
         elif isinstance(event, Done):
             self._finish(event.turn)
             self._troubled = False
+        elif isinstance(event, Queued):
+            self._queue(event)
         else:
             if isinstance(event, Failed):
                 self._wait(event)
@@ -94,7 +97,7 @@ class LiveWriter:
 
     def _attempt(self, event: Attempt) -> None:
         """The first of a turn begins a panel; a later one goes on in it, or begins anew below."""
-        self._until = 0.0
+        self._until, self._line = 0.0, ""
         self._usual, self._then = event.usual, event.then
         if self._begun and event.partial:
             self._thoughts.clear()
@@ -112,8 +115,17 @@ class LiveWriter:
         """What comes is on its way again: until when it waits, and who is asked."""
         self._troubled = True
         self._until = time.monotonic() + event.wait
-        self._next = event.then
+        self._next, self._then = event.then, event.other
         self._stated = 0.0
+
+    def _queue(self, event: Queued) -> None:
+        """It stands in a line: for how long, in the place of the spinner's words, no line each."""
+        if not (self._open or self._begun):
+            self._reset(event.provider)
+        self._troubled, self._until = True, time.monotonic() + event.seconds
+        self._line, self._then = place(event), event.other
+        self._stated = 0.0
+        self._schedule()
 
     def _stand(self, before: str) -> None:
         """The beginning of an answer that is gone on with: its final rows stand on the screen
@@ -255,19 +267,25 @@ class LiveWriter:
             rows += panel.thinking(self._thoughts, columns, max(1, room - 2))
         if not self._begun:
             if self._until > now:
-                rows.append(panel.waiting(f"{self._next} again in", self._until - now, "", columns))
+                doing = f"{self._line}, about" if self._line else f"{self._next} again in"
+                rows.append(panel.waiting(doing, self._until - now, self._key(), columns))
             else:
                 rows.append(panel.waiting(*self._waits(now), columns))
         return [*rows, panel.foot(self._said(now) if self._begun else "", columns)]
 
     def _waits(self, now: float) -> tuple[str, float, str]:
         """What the spinner says: what it does, for how long, and what helps."""
+        if self._line:
+            return self._line, now - self._start, self._key()
         doing, waited = "thinking" if self._thoughts else "waiting", now - self._start
         said = f"usually {self._usual:.1f} s" if self._usual and not self._thoughts else ""
         late = waited >= max(PATIENCE, 2 * (self._usual or 0.0))
-        if late and self._then and self._look.passing:
-            said = f"{self._look.passing} asks {self._then}"
-        return doing, waited, said
+        return doing, waited, (late and self._key()) or said
+
+    def _key(self) -> str:
+        """The key that hands the turn on, and to whom."""
+        passing = self._look.passing
+        return f"{passing} asks {self._then}" if passing and self._then else ""
 
     def _said(self, now: float) -> str:
         """What the foot says while the answer comes."""
@@ -276,7 +294,9 @@ class LiveWriter:
             doing = "thinking" if self._thoughts else "writing"
             doing = f"silent for {silent:.0f} s" if silent >= SILENT else doing
             if self._until > self._heard:  # nothing came since it broke off
-                doing = f"broke off, {self._next} goes on"
+                left = math.ceil(self._until - now)
+                doing = f"broke off, {self._next} goes on" + (f" in {left} s" if left > 0 else "")
+            doing = self._line or doing
             tokens = f"≈{max(1, round(self._weight)):,} tok"
             self._state = f"{doing} · {tokens} · {now - self._start:.0f} s"
             self._stated = now

@@ -38,8 +38,10 @@ class PlainWriter:
         elif isinstance(event, Done):
             self.close()
         elif isinstance(event, Attempt):
-            if self._begun and not event.partial:  # the answer begins anew
+            if self._begun and not event.partial:
                 self.close()
+                if not self._look.quiet:
+                    self._say("what came does not count: the answer begins anew")
         elif not self._look.quiet and (said := beside(event)):
             self._say(said)
 

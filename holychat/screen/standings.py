@@ -42,6 +42,8 @@ def _state(one: Standing) -> str:
         return f"rests {one.seconds:.0f} s"
     if one.state is State.HALF_OPEN:
         return "on trial"
+    if one.refused:
+        return "key refused"
     if one.held > 0:
         return f"held {one.held:.0f} s"
     if one.queue:

@@ -108,7 +108,13 @@ def failed(event: Failed) -> str:
 
 def queued(event: Queued) -> str:
     """Where a request stands in the line of its provider's limits."""
-    return f"number {event.position} in the line for {event.provider}"
+    about = f", about {seconds(event.seconds)}" if event.seconds >= 1 else ""
+    return place(event) + about
+
+
+def place(event: Queued) -> str:
+    """The same without the time."""
+    return f"number {event.position} in line for {event.provider}"
 
 
 def path(turn: Turn) -> str:

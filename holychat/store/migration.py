@@ -124,9 +124,9 @@ def _of(db: Database, provider: str, since: int, role: str, most: int) -> Figure
 
 
 def look(db: Database, terms: Terms, said: str) -> tuple[Migration | None, str]:
-    """The migration, rolled back now where its new provider fails too often: (state, why).
+    """The migration, rolled back now where its new provider does not hold its gate: (state, why).
 
-    The errors are counted at most every `terms.look` seconds, by one of all processes.
+    The figures are read at most every `terms.look` seconds, by one of all processes.
     """
     state = load(db)
     if state is None or not _due(state, terms, now()):

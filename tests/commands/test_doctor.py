@@ -7,7 +7,7 @@ import re
 import socket
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from holychat import settings as rules
 from holychat.commands import doctor
 from holychat.commands.doctor import rehearsal, report
 from holychat.commands.doctor.script import Script
-from holychat.core.chat import Attempt, Delta, Finish, Turn
+from holychat.core.chat import Attempt, Delta, Finish, Tried, Turn
 from holychat.core.failure import Failure, Kind, SettingsError
 from holychat.exits import Exit
 from holychat.store.db import Database
@@ -588,13 +588,19 @@ def turn(text: str, finish: Finish, failure: Failure | None = None) -> Turn:
     return Turn(text, "", finish, "box", "a", failure=failure)
 
 
+def joined(text: str) -> Turn:
+    parts = (Tried("box", "a", Finish.CUT), Tried("box", "a", Finish.STOP, 5))
+    return replace(turn(text, Finish.STOP), attempts=parts)
+
+
 @pytest.mark.parametrize(
     ("ended", "struck", "code", "said"),
     [
         (turn(COUNTED, Finish.STOP), 1, 0, "survived: 40 words"),
         (turn(COUNTED, Finish.STOP), 0, 1, "nothing is proven"),
         (turn("1 2", Finish.CUT, Failure(Kind.CUT, "it ended")), 0, 5, "not the fault's doing"),
-        (turn(f"{COUNTED} 40", Finish.STOP), 1, 5, "not survive word for word"),
+        (joined(f"{COUNTED} 40"), 1, 5, "not survive word for word"),
+        (turn("1 2 3", Finish.STOP), 1, 0, "survived: 3 words"),  # nothing was joined
         (turn("1 2", Finish.CUT, Failure(Kind.CUT, "it ended")), 1, 5, "cut off"),
         (turn("1 2", Finish.LENGTH), 1, 5, "token limit"),
         (turn("", Finish.FAILED, Failure(Kind.RATE, "too many")), 1, 4, "nothing came; too many"),

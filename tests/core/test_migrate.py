@@ -146,13 +146,35 @@ def test_what_a_gate_wants(
     assert expected[0] in forced.entries[-1].why
 
 
-def test_a_gate_is_broken_by_errors_alone_and_by_enough_of_them() -> None:
+def test_a_gate_that_does_not_hold_rolls_back() -> None:
     bad = replace(WELL, count=10, failed=2)
     assert "20.0 % of 10 calls failed at b" in migrate.broken(at("10"), Compared(WELL, bad), TERMS)
-    few = replace(WELL, count=9, failed=9)
     slow = replace(WELL, first50=9.0, first95=9.0)
-    for stage, new in (("10", few), ("10", slow), ("10", WELL), (SHADOW, bad), (BACK, bad)):
+    assert "p50: 9.00 s at b" in migrate.broken(at("10"), Compared(WELL, slow), TERMS)
+    few = replace(WELL, count=9, first50=9.0)
+    for stage, new in (("10", few), ("10", WELL), (SHADOW, bad), (BACK, bad)):
         assert migrate.broken(at(stage), Compared(WELL, new), TERMS) == ""
+
+
+def test_who_fails_too_often_to_get_a_sample_is_rolled_back_before_it() -> None:
+    terms = replace(TERMS, sample=30, errors=0.1)  # 3 of 30 may fail, with none at the old one
+    old = replace(WELL, count=30, failed=0)
+    dead = Figures(count=4, failed=4)
+    assert "100.0 % of 4 calls failed" in migrate.broken(at("50"), Compared(old, dead), terms)
+    for count, failed in ((3, 3), (2, 2), (20, 3)):
+        unlucky = Figures(count=count, failed=failed)
+        assert migrate.broken(at("50"), Compared(old, unlucky), terms) == ""
+    strict = replace(terms, errors=0.0)  # two failures may be chance all the same
+    assert migrate.broken(at("50"), Compared(old, Figures(count=2, failed=2)), strict) == ""
+
+
+def test_what_was_forced_is_rolled_back_for_failures_alone() -> None:
+    slow = replace(WELL, first50=9.0)
+    forced = migrate.advanced(at("10"), Compared(WELL, slow), TERMS, 5, said="a", force=True)
+    assert forced.stage == "25"
+    assert migrate.broken(forced, Compared(WELL, slow), TERMS) == ""
+    bad = replace(slow, count=10, failed=2)
+    assert "failed" in migrate.broken(forced, Compared(WELL, bad), TERMS)
 
 
 def test_a_rollback_is_one_and_ends_it() -> None:

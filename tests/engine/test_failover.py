@@ -29,6 +29,7 @@ from holychat.core.route import Rules
 from holychat.engine.conversation import Chat
 from holychat.engine.failover import Candidate
 from holychat.engine.health import Board, Ticket
+from holychat.engine.health import Queued as InLine
 from holychat.net.client import Client, Timers
 from holychat.store.recorder import Recorder
 from tests import provider as loopback
@@ -38,6 +39,7 @@ from tests.provider import (
     Gate,
     Hang,
     Reset,
+    Status,
     Wait,
     answer,
     chunk,
@@ -479,7 +481,7 @@ async def test_who_rests_is_passed_over_and_said() -> None:
         turn = await the.say()
     assert (turn.provider, the.asked) == ("spare", ["spare"])
     assert [each.text for each in the.events if isinstance(each, Notice)] == [
-        "box rests: 1 failure in a row"
+        "box rests: 1 failure in a row: asking spare"
     ]
 
 
@@ -515,8 +517,9 @@ async def test_a_substitute_without_its_key_is_no_fault_of_the_one_that_rests() 
         turn = await the.say()
     assert (turn.text, [one.provider for one in turn.attempts]) == ("Hi again", ["spare"])
     said = [each.text for each in the.events if isinstance(each, Notice)]
-    assert len(said) == 2
-    assert "key_command failed" in said[1]
+    assert len(said) == 1
+    assert "key_command failed" in said[0]
+    assert said[0].endswith(": asking spare")
 
 
 @on_loop
@@ -538,6 +541,137 @@ async def test_a_full_provider_is_waited_for_in_line() -> None:
         await first
         assert (await waiting).text == "b"
     assert next(each.position for each in other.events if isinstance(each, Queued)) == 1
+
+
+@on_loop
+async def test_a_place_in_line_is_said_once() -> None:
+    async with world(alone=True) as the:
+        board = the.chat.board = Board(Recorder(None), Policy(), lambda _: Limits(streams=1))
+        ticket = await board.admit(the.chat.provider, 1)
+        the.box.script(*answer("Hi"))
+        saying = asyncio.ensure_future(the.say())
+        await asyncio.sleep(0.6)  # it looks each half second
+        board.cancelled(ticket)  # type: ignore[arg-type]
+        assert (await saying).text == "Hi"
+    assert sum(isinstance(each, Queued) for each in the.events) == 1
+
+
+@on_loop
+async def test_who_asks_for_more_patience_than_we_have_is_passed_over() -> None:
+    """A 429 holds the provider for everybody: later turns go elsewhere, as the first one did."""
+    async with world() as the:
+        the.chat.board = Board(Recorder(None), Policy(), lambda _: Limits())
+        the.box.script(*error(429, **{"retry-after": "20"}))
+        the.spare.script(*answer("one"))
+        the.spare.script(*answer("two"))
+        assert (await the.say()).text == "one"
+        turn = await the.say()
+    assert (turn.text, the.asked) == ("two", ["spare"])
+    failed = next(each for each in the.events if isinstance(each, Failed))
+    assert failed.then == "spare"
+    assert "box takes no request for" in failed.failure.what
+    async with world(alone=True) as the:  # where nobody else can be asked, nobody is asked twice
+        the.chat.board = Board(Recorder(None), Policy(), lambda _: Limits())
+        the.box.script(*error(429, **{"retry-after": "100"}))
+        await the.say()
+        turn = await the.say()
+    assert (turn.failure and turn.failure.kind, the.asked) == (Kind.RATE, [])
+    assert len(turn.attempts) == 1
+
+
+@pytest.mark.parametrize("before", [[], BEFORE], ids=["before the answer", "in it"])
+@on_loop
+async def test_a_wait_is_handed_on(before: list[str]) -> None:
+    async with world(rules=Rules(base=100, longest=100, patience=500, wait=500)) as the:
+        the.box.script(*([*map(chunk, before), Cut()] if before else error(500)))
+        the.spare.script(*map(chunk, WORDS[len(before) :]), FINISH, DONE)
+        saying = asyncio.ensure_future(the.say())
+        await until(lambda: any(isinstance(each, Failed) for each in the.events))
+        failed = next(each for each in the.events if isinstance(each, Failed))
+        assert (failed.then, failed.other) == ("box", "spare")
+        the.chat.handed.set()
+        turn = await saying
+    assert (turn.text, the.asked) == (WHOLE, ["box", "spare"])
+    assert the.failures[-1] is Kind.PASSED
+
+
+@on_loop
+async def test_a_place_in_line_is_handed_on() -> None:
+    async with world() as the:
+        board = the.chat.board = Board(Recorder(None), Policy(), lambda _: Limits(streams=1))
+        ticket = await board.admit(the.chat.provider, 1)
+        the.spare.script(*answer("Hi"))
+        saying = asyncio.ensure_future(the.say())
+        await until(lambda: any(isinstance(each, Queued) for each in the.events))
+        assert next(e for e in the.events if isinstance(e, Queued)).other == "spare"
+        the.chat.handed.set()
+        assert (await saying).text == "Hi"
+        standing = (await board.standings([the.chat.provider]))["box"]
+        assert (standing.streams, standing.queue) == (1, 0)
+        board.cancelled(ticket)  # type: ignore[arg-type]
+    assert the.asked == ["spare"]
+
+
+@on_loop
+async def test_where_nobody_else_can_be_asked_a_wait_goes_on() -> None:
+    async with world(alone=True) as the:
+        the.box.script(*error(429, **{"retry-after": "0.5"}))
+        the.box.script(*answer("Hi"))
+        saying = asyncio.ensure_future(the.say())
+        await until(lambda: any(isinstance(each, Failed) for each in the.events))
+        the.chat.handed.set()
+        assert (await saying).text == "Hi"
+    assert the.asked == ["box", "box"]
+
+
+@on_loop
+async def test_a_key_that_was_not_taken_is_not_tried_again() -> None:
+    async with world() as the:
+        board = the.chat.board = Board(Recorder(None), Policy(), lambda _: Limits())
+        the.box.script(*error(401))
+        for _ in range(2):
+            the.spare.script(*answer("Hi"))
+        await the.say()
+        assert (await board.standings([the.chat.provider]))["box"].refused
+        await the.say()
+        assert the.asked == ["spare"]
+        notices = [each.text for each in the.events if isinstance(each, Notice)]
+        assert notices == ["box does not take the key: asking spare"]
+        the.chat.provider = replace(the.chat.provider, key=Secret("another"))
+        the.box.script(*answer("Hi"))
+        await the.say()
+        assert the.asked == ["box"]
+        assert not (await board.standings([the.chat.provider]))["box"].refused
+    async with world(alone=True) as the:  # it is what there is
+        the.chat.board = Board(Recorder(None), Policy(), lambda _: Limits())
+        for _ in range(2):
+            the.box.script(*error(401))
+            await the.say()
+            assert the.asked == ["box"]
+
+
+@on_loop
+async def test_what_is_said_of_limits_is_known_while_the_answer_comes() -> None:
+    async with world(alone=True) as the:
+        board = the.chat.board = Board(
+            Recorder(None), Policy(), lambda _: Limits(), rates=the.chat.client.rates
+        )
+        gate = Gate()
+        headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "30s"}
+        the.box.script(
+            Status(headers={"content-type": "text/event-stream", **headers}),
+            chunk("a"),
+            gate,
+            FINISH,
+            DONE,
+        )
+        saying = asyncio.ensure_future(the.say())
+        await until(lambda: any(isinstance(each, Delta) for each in the.events))
+        got = await board.admit(the.chat.provider, 1)
+        assert isinstance(got, InLine), got
+        assert got.seconds > 20
+        gate.open()
+        await saying
 
 
 @on_loop

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,6 +33,7 @@ TRIED = (
     Tried("box", "m", Finish.STOP, 2, 0.5, Usage(1, 2, 0, 1), TIMINGS),
 )
 TURN = Turn("Hi", "hm", Finish.STOP, "box", "m", Usage(1, 2, 0, 1), TIMINGS, attempts=TRIED)
+FREE = {"cost": None, "unpriced": True}
 NO_TIMES = {"headers": None, "first": None, "total": 0.0}
 ERROR = {
     "kind": "rate-limit",
@@ -50,7 +52,14 @@ OBJECT: dict[str, Any] = {
     "finish": "stop",
     "complete": True,
     "refusal": False,
-    "usage": {"prompt": 1, "completion": 2, "cached": 0, "reasoning": 1, "estimated": False},
+    "usage": {
+        "prompt": 1,
+        "completion": 2,
+        "cached": 0,
+        "reasoning": 1,
+        "estimated": False,
+        **FREE,
+    },
     "timings": {"headers": 0.1235, "first": None, "total": 1.0},
     "error": None,
     "seams": [2],
@@ -76,6 +85,7 @@ OBJECT: dict[str, Any] = {
                 "cached": 0,
                 "reasoning": 1,
                 "estimated": False,
+                **FREE,
             },
             "timings": {"headers": 0.1235, "first": None, "total": 1.0},
             "error": None,
@@ -104,6 +114,15 @@ def test_a_failed_turn(capfd: Caught) -> None:
     assert list(shown) == list(OBJECT)
     assert shown["error"] == ERROR
     assert (shown["usage"], shown["served_model"], shown["complete"]) == (None, "m-2", False)
+
+
+def test_the_cost_is_in_dollars(capfd: Caught) -> None:
+    usage = Usage(1, 2, cost=12_340_000) + Usage(3, 4)
+    (shown,) = lines(capfd, "json", Done(replace(TURN, usage=usage)))
+    assert (shown["usage"]["cost"], shown["usage"]["unpriced"]) == (0.00001234, True)
+    usage = Usage(1, 2, cost=0)
+    (shown,) = lines(capfd, "json", Done(replace(TURN, usage=usage)))
+    assert (shown["usage"]["cost"], shown["usage"]["unpriced"]) == (0.0, False)
 
 
 def test_an_event_a_line(capfd: Caught) -> None:
@@ -138,6 +157,7 @@ def test_an_event_a_line(capfd: Caught) -> None:
                 "cached": 0,
                 "reasoning": 0,
                 "estimated": False,
+                **FREE,
             },
         },
         {"type": "done", **OBJECT},

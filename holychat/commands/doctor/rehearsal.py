@@ -201,7 +201,7 @@ def judge(turn: Turn | None, struck: int, asked: Sequence[str]) -> tuple[Exit, s
     if not struck:  # 0 would tell a script that the fault is survived
         what = "nothing is proven: the answer is whole, but the fault was not met."
         return Exit.INTERNAL, what
-    if wrong := miscounted(turn.text):
+    if turn.seams and (wrong := miscounted(turn.text)):  # else it is the model's own counting
         return Exit.CUT, f"the answer did not survive word for word: {wrong}."
     words = f"{len(turn.text.split())} words from {turn.provider.lower()}"
     exact = ", no number missing or doubled" if turn.text.split() == COUNTED else ""
