@@ -13,6 +13,7 @@ from holychat.core.failure import Failure, Kind, UsageError
 from holychat.core.history import LEAST, Conversation, Filter, Kept, Open, path_to
 from holychat.core.sanitize import one_line
 from holychat.core.titles import title_of
+from holychat.store import side
 from holychat.store.ids import LETTERS, new_id, now
 
 if TYPE_CHECKING:
@@ -121,14 +122,18 @@ def _folded(db: Database, name: str) -> list[Row]:
 
 
 def tree(db: Database, conversation: str) -> dict[int, Kept]:
-    """All messages of a conversation, by id; answers with their turns."""
+    """All that was said in a conversation, by id; answers with their turns. Summaries were not
+    said (`side`), so no branch, fork or export has them for an answer."""
     turns: dict[int, list[Row]] = {}  # more than one where an answer was gone on with
     for row in db.rows(
         "SELECT * FROM turns WHERE conversation = ? AND answer IS NOT NULL ORDER BY id",
         (conversation,),
     ):
         turns.setdefault(row["answer"], []).append(row)
-    rows = db.rows("SELECT * FROM messages WHERE conversation = ? ORDER BY id", (conversation,))
+    rows = db.rows(
+        "SELECT * FROM messages WHERE conversation = ? AND role <> 'summary' ORDER BY id",
+        (conversation,),
+    )
     return {
         row["id"]: Kept(
             row["id"],
@@ -205,8 +210,10 @@ def fork(db: Database, conversation: Conversation, head: int | None) -> Conversa
             (identity, at, at, conversation.id),
         )
         parent: int | None = None
+        copies: dict[int, int] = {}
         for message in path:
-            parent = _copy(db, message, identity, parent)
+            parent = copies[message.id] = _copy(db, message, identity, parent)
+        side.copy(db, conversation.id, identity, copies)
         db.run(
             "UPDATE conversations SET head = ?, messages = ? WHERE id = ?",
             (parent, len(path), identity),
@@ -324,4 +331,6 @@ def _usage(row: Row) -> Usage:
         row["cached_tokens"] or 0,
         row["reasoning_tokens"] or 0,
         bool(row["estimated"]),
+        row["cost"],
+        bool(row["unpriced"]),
     )

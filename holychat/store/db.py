@@ -263,6 +263,7 @@ class Database:
         self._connection.row_factory = sqlite3.Row
         # SQL's own lower() knows ASCII alone.
         self._connection.create_function("folded", 1, str.lower, deterministic=True)
+        _count_times(self._connection)
 
     def _address(self) -> str:
         """The file, to be read. Without a log nobody writes in it, and none has to be made."""
@@ -446,6 +447,34 @@ class Database:
             if os.stat(f"{self.path}-wal").st_size > CHECKPOINT:
                 with _locked(f"{self.path}.lock", wait=False):
                     self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def _count_times(connection: sqlite3.Connection) -> None:
+    """SQL's words for histograms: histogram(seconds) of many rows, merged(one, another)."""
+
+    class Counted:
+        def __init__(self) -> None:
+            from holychat.core.tally import bucket
+
+            self._bucket, self._counts = bucket, dict[int, int]()
+
+        def step(self, seconds: float | None) -> None:
+            if seconds is not None:
+                number = self._bucket(seconds)
+                self._counts[number] = self._counts.get(number, 0) + 1
+
+        def finalize(self) -> bytes:
+            from holychat.core.tally import counted
+
+            return counted(self._counts).packed()
+
+    def merged(one: bytes, other: bytes) -> bytes:
+        from holychat.core.tally import unpacked
+
+        return (unpacked(one) + unpacked(other)).packed()
+
+    connection.create_aggregate("histogram", 1, Counted)  # type: ignore[arg-type]
+    connection.create_function("merged", 2, merged, deterministic=True)
 
 
 @contextlib.contextmanager

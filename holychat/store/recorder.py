@@ -90,6 +90,12 @@ class Recorder:
         return self._branch.conversation
 
     @property
+    def turn(self) -> int | None:
+        """The turn that is open in the file, for `budget.reserve`; to be read when `begin` is done.
+        None where there is none: the store failed, or nothing is kept."""
+        return self._branch.open.turn if self._branch.open is not None else None
+
+    @property
     def unkept(self) -> list[str]:
         """The prompts whose turns are not in the file, or not whole; to be asked after `close`."""
         owed = (step.prompt for step in self._owed if step.prompt)

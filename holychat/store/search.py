@@ -154,7 +154,7 @@ def _matched(db: Database, index: str, match: str, within: _Narrowing) -> list[R
     given = [match] if match else []
     return db.rows(
         f"SELECT m.* FROM {source} CROSS JOIN conversations AS c ON c.id = m.conversation"  # noqa: S608
-        f" WHERE {test} {identity} BETWEEN ? AND ? AND {within.condition}"
+        f" WHERE {test} {identity} BETWEEN ? AND ? AND m.role <> 'summary' AND {within.condition}"
         f" ORDER BY {identity} DESC LIMIT {RANKED}",
         [*given, within.first, within.last, *within.values],
     )

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from holychat.core.chat import Finish
 from holychat.core.failure import StoreTrouble
 from holychat.core.formats import Exchange, Figures, Whole, finite, record
 from holychat.core.history import Kept
+from holychat.store import rollup
 from holychat.store.conversations import get, journalled, short, tree
 from holychat.store.ids import LETTERS
 
@@ -26,11 +27,7 @@ if TYPE_CHECKING:
 
     from holychat.store.db import Database
 
-_FIGURES = (
-    "started", "finish", "provider", "model", "prompt_tokens", "cached_tokens",
-    "completion_tokens", "reasoning_tokens", "estimated", "headers", "first", "total", "kind",
-    "failure",
-)  # fmt: skip
+_FIGURES = tuple(each.name for each in fields(Figures))  # columns of turns and of attempts
 _ID = 12  # characters of an id that we give
 
 
@@ -74,7 +71,7 @@ def _dump(db: Database, conversation: str) -> Whole:
     attempts: dict[int, list[Figures]] = {}
     for row in db.rows(
         "SELECT a.* FROM turns AS t JOIN attempts AS a ON a.turn = t.id"
-        " WHERE t.conversation = ? ORDER BY a.id",
+        " WHERE t.conversation = ? AND a.role <> 'import' ORDER BY a.id",
         (conversation,),
     ):
         attempts.setdefault(row["turn"], []).append(_figures(row))
@@ -127,7 +124,8 @@ def restore(db: Database, whole: Whole) -> Restored:
     """Bring a conversation in, in one transaction.
 
     One that is there already, word for word, stays as it is. Where another has its id, it gets a
-    new one, which follows from what is in it: brought in once more, it is found to be there.
+    new one, which follows from what is in it: brought in once more, it is found to be there. What
+    it used is counted, but for what was counted here before.
     """
     about = whole.conversation
     whole = replace(whole, conversation=replace(about, title=short(about.title)))
@@ -140,7 +138,7 @@ def restore(db: Database, whole: Whole) -> Restored:
                 return Restored(identity, new=False, renamed=identity != own)
             number += 1
             identity = _derived(f"{own} {number} {json.dumps(content)}")
-        _insert(db, whole, identity)
+        _count(db, _insert(db, whole, identity), identity, copied=identity != own)
     return Restored(identity, new=True, renamed=identity != own)
 
 
@@ -160,7 +158,23 @@ def _derived(seed: str) -> str:
     return "".join(LETTERS[(digest >> 5 * at) % len(LETTERS)] for at in range(_ID))
 
 
-def _insert(db: Database, whole: Whole, identity: str) -> None:
+def _count(db: Database, attempts: list[int], identity: str, *, copied: bool) -> None:
+    """Count what was brought in. Of a conversation that was removed here, the sums still have what
+    began until then; and where another state of it is here, that one has its figures, as for a
+    fork."""
+    until = rollup.counted_until(db, identity)
+    for number in attempts:
+        if copied and rollup.elsewhere(db, number):
+            continue
+        started = db.rows("SELECT started FROM attempts WHERE id = ?", (number,))[0]["started"]
+        if until is not None and started <= until:
+            rollup.count_again(db, number)
+        else:
+            rollup.count(db, number)
+
+
+def _insert(db: Database, whole: Whole, identity: str) -> list[int]:
+    """Returns the attempts."""
     about = whole.conversation
     db.run(
         "INSERT INTO conversations (id, title, named, created, updated, provider, model, system,"
@@ -187,13 +201,16 @@ def _insert(db: Database, whole: Whole, identity: str) -> None:
             (identity, rows[each.parent], each.role, each.text, each.reasoning, each.created),
         )
     db.run("UPDATE conversations SET head = ? WHERE id = ?", (rows[about.head], identity))
-    for exchange in whole.exchanges:
-        _insert_exchange(db, exchange, identity, rows)
+    return [
+        attempt
+        for exchange in whole.exchanges
+        for attempt in _insert_exchange(db, exchange, identity, rows)
+    ]
 
 
 def _insert_exchange(
     db: Database, exchange: Exchange, identity: str, rows: dict[int | None, int | None]
-) -> None:
+) -> list[int]:
     columns, marks = ", ".join(_FIGURES), ", ".join("?" * len(_FIGURES))
     names = "conversation, prompt, answer, served_model, refusal"
     turn = db.run(
@@ -207,11 +224,21 @@ def _insert_exchange(
             *_values(exchange.figures),
         ),
     )
-    for each in exchange.attempts:
+    figures, role = exchange.attempts, ""
+    if not figures and _used(exchange.figures):
+        # Another program's answer: one attempt stands for it, and is not brought out again.
+        figures, role = (exchange.figures,), "import"
+    return [
         db.run(
-            f"INSERT INTO attempts (turn, {columns}) VALUES (?, {marks})",  # noqa: S608 - ours
-            (turn, *_values(each)),
+            f"INSERT INTO attempts (turn, number, role, {columns}) VALUES (?, ?, ?, {marks})",  # noqa: S608
+            (turn, number, role, *_values(each)),
         )
+        for number, each in enumerate(figures, 1)
+    ]
+
+
+def _used(figures: Figures) -> bool:
+    return figures.prompt_tokens is not None or figures.completion_tokens is not None
 
 
 def _values(figures: Figures) -> list[Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from sqlite3 import Row
 
-    from holychat.core.chat import Tried, Turn
+    from holychat.core.chat import Tried, Turn, Usage
     from holychat.core.history import Orphan
     from holychat.store.db import Database
 
@@ -134,6 +134,7 @@ def _bury(db: Database, turn: Row) -> Orphan:
 
     number, conversation = int(turn["id"]), str(turn["conversation"])
     text, reasoning = journalled(db, number)
+    used = _estimated(db, turn, text + reasoning)  # before it is joined to what it goes on with
     prompt = db.row("SELECT text FROM messages WHERE id = ?", (turn["prompt"],))
     answer = None
     if text and turn["onto"] is not None:
@@ -143,9 +144,10 @@ def _bury(db: Database, turn: Row) -> Orphan:
         answer = _message(db, conversation, turn["prompt"], "assistant", text, reasoning)
     finish = Finish.INTERRUPTED if text else Finish.FAILED
     db.run(
-        "UPDATE turns SET writer = NULL, answer = ?, finish = ? WHERE id = ?",
+        f"UPDATE turns SET {_CLOSED}, answer = ?, finish = ? WHERE id = ?",  # noqa: S608
         (answer, finish.value, number),
     )
+    _keep_used(db, turn, used)
     db.run("DELETE FROM journal WHERE turn = ?", (number,))
     if answer is not None:  # a prompt without an answer is not gone on from
         # Nor is an answer where somebody has gone on elsewhere since.
@@ -155,6 +157,29 @@ def _bury(db: Database, turn: Row) -> Orphan:
             (answer, conversation, conversation, number),
         )
     return Orphan(get(db, conversation), prompt["text"] if prompt else "", text)
+
+
+def _estimated(db: Database, turn: Row, came: str) -> Usage:
+    """What a turn used whose writer died: its prompt had gone out, as far as anybody knows."""
+    from holychat.core.chat import Usage
+    from holychat.store.sent import tokens_of
+
+    return Usage(*tokens_of(db, turn, came), estimated=True)
+
+
+def _keep_used(db: Database, turn: Row, used: Usage) -> None:
+    from holychat.core.chat import Tried
+
+    sets = ", ".join(f"{name} = ?" for name in _USED)
+    db.run(f"UPDATE turns SET {sets} WHERE id = ?", (*_used(used), turn["id"]))  # noqa: S608
+    begun = Begun(turn["conversation"], turn["id"], turn["prompt"], turn["started"])
+    tried = Tried(turn["provider"], turn["model"], Finish.INTERRUPTED, usage=used)
+    attempt(db, begun, 1, tried)
+
+
+def alive(row: Row) -> bool:
+    """Whether the writer of a row lives, as far as anybody can see from here."""
+    return not _is_dead(row)
 
 
 def _is_dead(row: Row) -> bool:
@@ -250,9 +275,16 @@ def close(db: Database, begun: Begun, turn: Turn, *, at: int | None = None) -> i
             )
         sets = ", ".join(f"{name} = ?" for name in _FIGURES)
         db.run(
-            f"UPDATE turns SET {sets}, writer = NULL, answer = ?, served_model = ?, refusal = ?"  # noqa: S608
-            " WHERE id = ?",
-            (*_figures(turn), answer, turn.served_model, int(turn.refusal), begun.turn),
+            f"UPDATE turns SET {sets}, {_CLOSED}, answer = ?, served_model = ?, refusal = ?,"  # noqa: S608
+            " unpriced = ? WHERE id = ?",
+            (
+                *_figures(turn),
+                answer,
+                turn.served_model,
+                int(turn.refusal),
+                int(turn.usage is not None and turn.usage.unpriced),
+                begun.turn,
+            ),
         )
         for number, tried in enumerate(turn.attempts, 1):
             attempt(db, begun, number, tried)
@@ -265,42 +297,51 @@ def close(db: Database, begun: Begun, turn: Turn, *, at: int | None = None) -> i
     return answer
 
 
-_FIGURES = (
-    *("finish", "provider", "model", "prompt_tokens", "cached_tokens", "completion_tokens"),
-    *("reasoning_tokens", "estimated", "headers", "first", "total", "kind", "failure"),
+_CLOSED = "writer = NULL, reserved = 0, reserved_tokens = 0"
+_USED = (
+    *("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens"),
+    *("estimated", "cost"),
 )
+_FIGURES = ("finish", "provider", "model", "headers", "first", "total", "kind", "failure", *_USED)
 
 
 def _figures(one: Turn | Tried) -> tuple[object, ...]:
     """How a turn or an attempt ended, in the order of `_FIGURES`."""
-    usage, timings = one.usage, one.timings
+    timings = one.timings
     return (
         one.finish.value,
         one.provider,
         one.model,
-        usage.prompt if usage else None,
-        usage.cached if usage else None,
-        usage.completion if usage else None,
-        usage.reasoning if usage else None,
-        int(usage.estimated) if usage else 0,
         timings.headers,
         timings.first,
         timings.total,
         one.failure.kind.value if one.failure else "",
         one.failure.what if one.failure else "",
+        *_used(one.usage),
     )
 
 
+def _used(usage: Usage | None) -> tuple[int | None, ...]:
+    """In the order of `_USED`."""
+    if usage is None:
+        return (None, None, None, None, 0, None)
+    counts = (usage.prompt, usage.cached, usage.completion, usage.reasoning)
+    return (*counts, int(usage.estimated), usage.cost)
+
+
 def attempt(db: Database, begun: Begun, number: int, tried: Tried) -> None:
-    """Keep one attempt of a turn, within a transaction."""
+    """Keep one attempt of a turn and count it, within a transaction."""
+    from holychat.store.rollup import count  # no start has to wait for it
+
     names = ", ".join(_FIGURES)
     marks = ", ".join("?" * len(_FIGURES))
     started = begun.started + round(tried.started * 1000)
-    db.run(
+    kept = db.run(
         f"INSERT INTO attempts (turn, started, number, role, at, {names})"  # noqa: S608
         f" VALUES (?, ?, ?, ?, ?, {marks})",
         (begun.turn, started, number, tried.role, tried.at, *_figures(tried)),
     )
+    count(db, kept)
 
 
 def rewind(db: Database, conversation: str, head: int | None) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.bench import failover, lag, screen, startup, store, throughput
+from tests.bench import failover, lag, screen, startup, stats, store, throughput
 
 BENCHMARKS = {
     "startup": startup,
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "screen": screen,
     "lag": lag,
     "store": store,
+    "stats": stats,
     "failover": failover,
 }
 

@@ -106,6 +106,16 @@ def test_it_is_on_the_disk_when_begin_is_done(tmp_path: Path) -> None:
             assert raw.execute("SELECT text FROM messages").fetchall() == [("the prompt",)]
 
 
+def test_the_open_turn_is_known(tmp_path: Path) -> None:
+    for path in (tmp_path / "s.db", None):
+        with recording(path) as recorder:
+            assert recorder.turn is None
+            begin(recorder)
+            assert recorder.turn == (1 if path else None)
+            end(recorder)
+            assert recorder.turn is None
+
+
 def test_pace(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     with recording(path) as recorder:

@@ -1,0 +1,336 @@
+"""What was used and what it cost, counted: the sums, the limits, and how long it took.
+
+Owns the arithmetic of statistics and limits: how sums merge, what a rate is, how percentiles come
+out of a histogram, when a limit is reached. Must not know SQL (`store.tally` fills these), nor a
+price (`core.price` does). Money is in 10^-12 US dollars, an integer, so that sums are exact.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+
+class Tally(NamedTuple):
+    """What came of a number of calls. A call is an attempt that went out: a turn that was retried
+    has several, one that was never sent (no key, no room in the line) has none.
+
+    Each call is one of `answers` (the server ended it, at whatever length), `cut` (some came, and
+    then it broke), `failed` (nothing came of it) and `interrupted` (by the user; or by us, because
+    another one was faster or went on in its place). Beside that it may be one of
+
+    - `retries`: a further attempt of its turn, at the provider of the one before
+    - `failovers`: the same, at another provider
+    - `hedges`: it ran beside another attempt, and lost
+    - `copies`: it was sent beside the turn, to compare two providers
+
+    `estimated` counts the calls whose tokens no server told. Tokens are those of all calls;
+    `cached` is a part of `prompt`, `reasoning` of `completion`. `cost` is the sum over the `priced`
+    calls; `unpriced` calls used tokens that no price was known for: `unpriced_prompt` and so on.
+    `made` tokens came in `made_ms` milliseconds behind the first one, of calls that were streamed.
+    """
+
+    calls: int = 0
+    answers: int = 0
+    cut: int = 0
+    failed: int = 0
+    interrupted: int = 0
+    retries: int = 0
+    failovers: int = 0
+    hedges: int = 0
+    copies: int = 0
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+    reasoning: int = 0
+    estimated: int = 0
+    cost: int = 0
+    priced: int = 0
+    unpriced: int = 0
+    unpriced_prompt: int = 0
+    unpriced_cached: int = 0
+    unpriced_completion: int = 0
+    made: int = 0
+    made_ms: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt + self.completion
+
+    @property
+    def error_rate(self) -> float | None:
+        """Broken or failed calls among those that nobody stopped; None where there are none."""
+        told = self.calls - self.interrupted
+        return (self.failed + self.cut) / told if told > 0 else None
+
+    @property
+    def rate(self) -> float | None:
+        """Tokens a second behind the first one."""
+        return 1000 * self.made / self.made_ms if self.made_ms > 0 else None
+
+    @property
+    def cached_share(self) -> float | None:
+        """Of the prompts' tokens, from 0 to 1."""
+        return self.cached / self.prompt if self.prompt else None
+
+    @property
+    def known_cost(self) -> int | None:
+        """None where tokens were used and no price was known for any of them. Where `unpriced` is
+        not 0 either, it is a lower bound."""
+        return self.cost if self.priced or not self.unpriced else None
+
+    def plus(self, other: Tally) -> Tally:
+        return Tally(*map(int.__add__, self, other))
+
+    def less(self, other: Tally) -> Tally:
+        """What is left of it; never below 0."""
+        return Tally(*(max(0, mine - its) for mine, its in zip(self, other, strict=True)))
+
+
+def total(tallies: Iterable[Tally]) -> Tally:
+    """The sum, column by column."""
+    columns = list(zip(*tallies, strict=True))
+    return Tally(*map(sum, columns)) if columns else Tally()
+
+
+class Entry(NamedTuple):
+    """What was used on one day (`2026-11-21`, on the user's wall) of one model of a provider."""
+
+    day: str
+    provider: str
+    model: str
+    tally: Tally
+
+    @property
+    def pair(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+class Group(NamedTuple):
+    """One row of statistics. `key` is a day, a provider, a model, `provider/model`, an hour (`00`
+    to `23`) or the id of a conversation, whose `title` stands beside it.
+
+    Of a conversation only some columns are kept: calls, failed (with what was cut), interrupted,
+    the tokens, estimated, cost, priced and unpriced.
+    """
+
+    key: str
+    tally: Tally
+    title: str = ""
+
+
+class Recorded(NamedTuple):
+    """What is to be priced anew: `slot` is the half hour of the UTC day (0 to 47) in which the
+    calls began, for prices that depend on it. Any part of the tally without a price is in its
+    columns `unpriced_...`."""
+
+    provider: str
+    model: str
+    slot: int
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Days `since` and `until`, both inclusive, as `2026-11-21`; and whose calls. Empty: any."""
+
+    since: str = ""
+    until: str = ""
+    provider: str = ""
+    model: str = ""
+
+
+_KEYS: dict[str, Callable[[Entry], str]] = {
+    "day": lambda entry: entry.day,
+    "provider": lambda entry: entry.provider,
+    "model": lambda entry: entry.model,
+    "pair": lambda entry: entry.pair,
+}
+
+
+def grouped(
+    entries: Iterable[Entry], by: Literal["day", "provider", "model", "pair"]
+) -> list[Group]:
+    """The entries summed up by one thing, in its order."""
+    groups: dict[str, list[Tally]] = {}
+    key = _KEYS[by]
+    for entry in entries:
+        groups.setdefault(key(entry), []).append(entry.tally)
+    return [Group(name, total(groups[name])) for name in sorted(groups)]
+
+
+# --- How long it took -----------------------------------------------------------------------------
+
+# Buckets grow by 5 %, from a millisecond on; the last ones reach beyond an hour. The middle of one
+# (geometrically) is at most 2.5 % away from whatever is in it. What is stored depends on these.
+LEAST = 0.001
+GROWTH = 1.05
+LAST = 310
+_LOG = math.log(GROWTH)
+_LANE = 32  # bits of a counter
+_MASK = (1 << _LANE) - 1
+_BYTES = _LANE // 8
+
+
+def bucket(seconds: float) -> int:
+    """Where a time is counted; what is out of range, in the first or the last one."""
+    if not seconds > LEAST:
+        return 0
+    return min(LAST, int(math.log(min(seconds, 1e6) / LEAST) / _LOG))
+
+
+def edge(number: int) -> float:
+    """The seconds at which a bucket begins."""
+    return float(LEAST * GROWTH**number)
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Times, counted by buckets. `lanes` is one number with a counter of 32 bits for each bucket,
+    so that to merge is to add: a year of them takes milliseconds.
+
+    Percentiles are within 2.5 % of the one that was measured, between a millisecond and an hour.
+    """
+
+    lanes: int = 0
+
+    def __add__(self, other: Histogram) -> Histogram:
+        return Histogram(self.lanes + other.lanes)
+
+    def plus(self, seconds: float) -> Histogram:
+        return Histogram(self.lanes + (1 << _LANE * bucket(seconds)))
+
+    def counts(self) -> Iterator[tuple[int, int]]:
+        """(bucket, how many) of those that are not empty, the fastest first."""
+        lanes, number = self.lanes, 0
+        while lanes:
+            empty = ((lanes & -lanes).bit_length() - 1) // _LANE
+            number, lanes = number + empty, lanes >> _LANE * empty
+            yield number, lanes & _MASK
+            number, lanes = number + 1, lanes >> _LANE
+
+    @property
+    def count(self) -> int:
+        return sum(many for _, many in self.counts())
+
+    def percentile(self, share: float) -> float | None:
+        """Seconds, by nearest rank; None of nothing."""
+        return self.percentiles((share,))[0]
+
+    def percentiles(self, shares: Iterable[float]) -> list[float | None]:
+        """The same for several, from 0 to 1."""
+        counts = list(self.counts())
+        count = sum(many for _, many in counts)
+        return [_ranked(counts, min(max(math.ceil(share * count), 1), count)) for share in shares]
+
+    def packed(self) -> bytes:
+        """For the store: how many buckets are empty at the beginning, and the counters behind."""
+        if not self.lanes:
+            return b""
+        empty = ((self.lanes & -self.lanes).bit_length() - 1) // _LANE
+        rest = self.lanes >> _LANE * empty
+        size = -(-rest.bit_length() // _LANE) * _BYTES
+        return empty.to_bytes(2, "little") + rest.to_bytes(size, "little")
+
+
+def counted(counts: Mapping[int, int]) -> Histogram:
+    """Of so many times in each bucket."""
+    return Histogram(sum(many << _LANE * number for number, many in counts.items()))
+
+
+def unpacked(data: bytes) -> Histogram:
+    empty, rest = int.from_bytes(data[:2], "little"), int.from_bytes(data[2:], "little")
+    return Histogram(rest << _LANE * empty)
+
+
+def _ranked(counts: list[tuple[int, int]], rank: int) -> float | None:
+    for number, many in counts:
+        rank -= many
+        if rank <= 0:
+            return edge(number) * math.sqrt(GROWTH)
+    return None
+
+
+class Pace(NamedTuple):
+    """How long it was to the first token, of calls that had one, and to the end, of answers."""
+
+    first: Histogram = Histogram()
+    total: Histogram = Histogram()
+
+
+# --- Limits ---------------------------------------------------------------------------------------
+
+Scope = Literal["conversation", "day", "month"]
+Unit = Literal["cost", "tokens"]
+
+
+class Spent(NamedTuple):
+    """What was used up: `cost` is a lower bound where there are `unpriced` calls. `reserved` is
+    what turns that are under way may still use."""
+
+    cost: int = 0
+    tokens: int = 0
+    unpriced: int = 0
+    reserved: int = 0
+    reserved_tokens: int = 0
+
+
+class Limit(NamedTuple):
+    """At most so much in a conversation, a day or a month (by the wall's calendar)."""
+
+    scope: Scope
+    unit: Unit
+    most: int
+
+
+class Level(NamedTuple):
+    """How full a limit is: `spent`, `reserved` by others, and `asked` for what comes next."""
+
+    limit: Limit
+    spent: int
+    reserved: int = 0
+    asked: int = 0
+    unpriced: int = 0  # calls in it whose cost is not known
+
+    @property
+    def after(self) -> int:
+        return self.spent + self.reserved + self.asked
+
+    @property
+    def percent(self) -> int:
+        """How full it would be, rounded down, so that 100 is really full."""
+        return 100 * self.after // self.limit.most if self.limit.most > 0 else 100
+
+    @property
+    def refused(self) -> bool:
+        """It is full already, or would be more than full."""
+        return self.spent + self.reserved >= self.limit.most or self.after > self.limit.most
+
+
+class Verdict(NamedTuple):
+    """The levels of all limits, in their order. Where one refuses, nothing was reserved, unless it
+    was overridden."""
+
+    levels: tuple[Level, ...] = ()
+
+    @property
+    def refusing(self) -> Level | None:
+        """The limit that refuses; the fullest of several."""
+        full = [level for level in self.levels if level.refused]
+        return max(full, key=lambda level: level.percent, default=None)
+
+    def near(self, percent: int = 80) -> list[Level]:
+        """The limits that are at least so full, the fullest first."""
+        found = [level for level in self.levels if level.percent >= percent]
+        return sorted(found, key=lambda level: -level.percent)
+
+
+def level(limit: Limit, spent: Spent, cost: int | None = None, tokens: int = 0) -> Level:
+    """How full a limit is with `cost` (None: not known) and `tokens` more."""
+    if limit.unit == "tokens":
+        return Level(limit, spent.tokens, spent.reserved_tokens, tokens)
+    return Level(limit, spent.cost, spent.reserved, cost or 0, spent.unpriced)
