@@ -52,6 +52,7 @@ class Call:
     first: float | None = None
     total: float | None = None
     tokens: int | None = None
+    cost: int | None = None  # 10^-12 US dollars
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Figures:
     """What a provider did. `count` leaves out what the user stopped before anything came.
 
     `first50`, `first95` and `total50` are seconds, `tokens` those of a mean answer. `cost` is that
-    of a mean answer, None while there is no price: the price table's place is here.
+    of a mean answer with its prompt, in US dollars; None where no price is known.
     """
 
     count: int = 0
@@ -191,6 +192,7 @@ def figures(calls: Sequence[Call]) -> Figures:
     whole = [call for call in answers if call.finish == "stop"]
     totals = sorted(call.total for call in whole if call.total is not None)
     tokens = [call.tokens for call in whole if call.tokens is not None]
+    costs = [call.cost for call in whole if call.cost is not None]
     return Figures(
         len(told),
         len(told) - len(answers),
@@ -199,6 +201,7 @@ def figures(calls: Sequence[Call]) -> Figures:
         percentile(firsts, 0.95),
         percentile(totals, 0.5),
         sum(tokens) / len(tokens) if tokens else None,
+        sum(costs) / len(costs) / 10**12 if costs else None,
     )
 
 
@@ -243,16 +246,14 @@ def _few(name: str, found: Figures, terms: Terms) -> str:
 def _worse(state: Migration, compared: Compared, terms: Terms) -> list[str]:
     old, new = compared.old, compared.new
     why = [_failing(state, compared, terms)]
-    for what, mine, its in (
-        ("p50", new.first50, old.first50),
-        ("p95", new.first95, old.first95),
+    for what, unit, mine, its in (
+        ("first token, p50", "{:.2f} s", new.first50, old.first50),
+        ("first token, p95", "{:.2f} s", new.first95, old.first95),
+        ("cost of an answer", "{:.5f} USD", new.cost, old.cost),
     ):
         if mine is not None and its is not None and mine > its * (1 + terms.slower):
-            why.append(
-                f"first token, {what}: {mine:.2f} s at {state.new}, {its:.2f} s at {state.old}"
-            )
-    if old.cost is not None and new.cost is not None and new.cost > old.cost:
-        why.append(f"an answer of {state.new} costs {new.cost / old.cost:.2f} times {state.old}'s")
+            its_said = f"{unit.format(its)} at {state.old}"
+            why.append(f"{what}: {unit.format(mine)} at {state.new}, {its_said}")
     return why
 
 

@@ -46,6 +46,12 @@ def pins(settings: Settings, known: Known, wanted: str, pinned: str) -> bool:
     return bool(pinned or (wanted and _named(settings, known, wanted, pinned=False)[0]))
 
 
+def bare(settings: Settings, name: str) -> Provider:
+    """A provider without its key: fetching one may mean a command to run."""
+    fields = ("base_url", "model", "dialect", "needs_key")
+    return Provider(name, **{each: settings[f"providers.{name}.{each}"] for each in fields})
+
+
 def by_hand(settings: Settings) -> bool:
     """Whether the provider was said for this run (ACTIVE_PROVIDER), so that no split moves it."""
     return settings.value("provider").source.layer > Layer.CONFIG

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from holychat import env
@@ -17,7 +18,7 @@ from holychat.core.failure import Failure, HolychatError, Kind, UsageError, keyl
 from holychat.core.pacing import Limits
 from holychat.core.provider import DEMO, Provider
 from holychat.core.route import Rules
-from holychat.engine.choice import chosen, missing_key, pins, substitutes
+from holychat.engine.choice import bare, chosen, missing_key, pins, substitutes
 from holychat.engine.conversation import Chat
 from holychat.engine.failover import Candidate
 from holychat.engine.health import Board
@@ -25,6 +26,7 @@ from holychat.engine.place import store_path
 from holychat.engine.shadow import Shadow
 from holychat.engine.split import Split
 from holychat.net.client import Client, Timers
+from holychat.prices import Prices
 from holychat.store.learned import Learned
 from holychat.store.recorder import Recorder
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from holychat.core.chat import Usage
     from holychat.core.health import Standing
     from holychat.core.history import Conversation
     from holychat.settings import Settings
@@ -47,7 +50,8 @@ class Session:
         self, settings: Settings, environ: Mapping[str, str], silence: float | None = None
     ) -> None:
         self.settings = settings
-        self.learned = Learned(env.home(environ, "cache"), self._keyless)
+        self.learned = Learned(env.home(environ, "cache"), partial(bare, settings))
+        self.prices = Prices(settings.prices, settings.rates)
         timers = Timers(
             connect=settings["timeouts.connect"],
             headers=silence or settings["timeouts.headers"],
@@ -60,13 +64,8 @@ class Session:
         self.board = Board(self.recorder, self._policy(), self._limits, rates=self.client.rates)
         self.shadow = Shadow(self.split, self.client, self.board, self.recorder, self.choose)
 
-    def _keyless(self, name: str) -> Provider:
-        """What is learned from, without its key: fetching one may mean a command to run."""
-        fields = (
-            self.settings.value(f"providers.{name}.{field}") for field in ("base_url", "dialect")
-        )
-        base_url, dialect = (field.value for field in fields)
-        return Provider(name, base_url, dialect=dialect)
+    def _price(self, name: str, model: str, usage: Usage) -> int | None:
+        return self.prices.cost(bare(self.settings, name), model, usage, time.time())
 
     def _policy(self) -> Policy:
         names = ("window", "errors", "calls", "row", "slow", "cooldown", "longest")
@@ -78,7 +77,7 @@ class Session:
 
     async def standings(self, names: Sequence[str]) -> dict[str, Standing]:
         """How these providers do, by what all holychats here met."""
-        return await self.board.standings([self._keyless(name) for name in names])
+        return await self.board.standings([bare(self.settings, name) for name in names])
 
     async def shares(self) -> dict[str, float]:
         """Which part of the conversations goes to whom, in per cent; empty without a split."""
@@ -112,6 +111,7 @@ class Session:
         chat.hedged = settings["failover.hedge"]
         chat.resolve = lambda name: self._substitute(name, chat.model)
         chat.place = lambda: self.split.place(chat, self.choose, self._known)
+        chat.price = self._price
         chat.copy = lambda request, turn: self.shadow.copy(chat, request, turn)
         return chat
 

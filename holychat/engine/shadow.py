@@ -23,7 +23,7 @@ from holychat.engine.health import Queued, Ticket
 if TYPE_CHECKING:
     from holychat.core.chat import Request, Turn
     from holychat.core.provider import Provider
-    from holychat.engine.conversation import Chat, Fold
+    from holychat.engine.conversation import Chat, Fold, Price
     from holychat.engine.health import Board
     from holychat.engine.split import Choose, Split
     from holychat.net.client import Client
@@ -51,7 +51,7 @@ class Shadow:
         parts = {"copied": state.shadow, "": 1 - state.shadow}
         if share(parts, f"{chat.id}/{len(chat.exchanges)}") != "copied":
             return
-        task = asyncio.get_running_loop().create_task(self._send(chat.id, request, turn, state.new))
+        task = asyncio.get_running_loop().create_task(self._send(chat, request, turn, state.new))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -69,7 +69,7 @@ class Shadow:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _send(self, conversation: str, request: Request, shown: Turn, name: str) -> None:
+    async def _send(self, chat: Chat, request: Request, shown: Turn, name: str) -> None:
         try:
             provider, model = await self._choose("", name)
         except HolychatError:
@@ -80,7 +80,7 @@ class Shadow:
             if isinstance(ticket, Queued):  # a copy takes nobody's place
                 self._board.cancelled(ticket.ticket)
             return
-        fold = _fold(provider.name, model, request)
+        fold = _fold(provider.name, model, request, chat.price)
         turn: Turn | None = None
         try:
             await self._answered(ticket.provider, replace(request, model=model), fold)
@@ -93,7 +93,7 @@ class Shadow:
         finally:
             self._board.cancelled(ticket)
             turn = turn or fold.turn(Finish.INTERRUPTED)
-            self._keep(conversation, turn, shown)
+            self._keep(chat.id, turn, shown)
 
     async def _answered(self, provider: Provider, request: Request, fold: Fold) -> None:
         async with aclosing(self._client.stream(provider, request)) as deltas:
@@ -114,7 +114,7 @@ class Shadow:
         )
 
 
-def _fold(provider: str, model: str, request: Request) -> Fold:
+def _fold(provider: str, model: str, request: Request, price: Price) -> Fold:
     from holychat.engine.conversation import Fold
 
-    return Fold(provider, model, request, time.monotonic)
+    return Fold(provider, model, request, time.monotonic, price)

@@ -268,7 +268,7 @@ FIELDS: tuple[Field, ...] = (
     _breaker("longest", 600.0, "Seconds that it rests at most.", 0.001, LONGEST),
     _migrate("sample", 30, "Answers of either provider before a stage is judged.", 1, 1e6),
     _migrate("errors", 0.02, "How much larger the share of failed calls may be.", 0.0, 1.0),
-    _migrate("slower", 0.25, "How much later the first token may come, as a share.", 0.0, 1e6),
+    _migrate("slower", 0.25, "How much later or dearer the new one may be, as a share.", 0.0, 1e6),
     _migrate("settle", 48.0, "Hours at 100 % before it may be finished.", 0.0, 8760.0),
     _migrate("look", 60.0, "Seconds between two looks at the errors of the new one.", 0.0, LONGEST),
     Field(

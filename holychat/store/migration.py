@@ -116,7 +116,7 @@ def compare(db: Database, state: Migration, terms: Terms, most: int = -1) -> Com
 
 def _of(db: Database, provider: str, since: int, role: str, most: int) -> Figures:
     rows = db.rows(
-        "SELECT finish, kind, first, total, completion_tokens FROM attempts"
+        "SELECT finish, kind, first, total, completion_tokens, cost FROM attempts"
         " WHERE provider = ? AND started >= ? AND role = ? ORDER BY started DESC LIMIT ?",
         (provider, since, role, most),
     )

@@ -311,8 +311,11 @@ async def test_no_migration_is_no_error_to_ask_for(tmp_path: Path) -> None:
 async def test_copies_go_to_the_other_one_unseen_and_are_compared(tmp_path: Path) -> None:
     async with both(tmp_path) as two:
         await two.ask()
+        two.config('[prices."b/model-b"]\ninput = "2.00"\noutput = "8.00"\n')
         ended = await two.migrate("start", "--from", "a", "--to", "b", "--shadow", "1", "--yes")
-        assert "A copy of 100 % of the prompts goes to b: ≈ 12 tokens a day" in ended.err
+        said = " ".join(ended.err.split())
+        assert "A copy of 100 % of the prompts goes to b: ≈ 12 tokens a day" in said
+        assert "≈ <$0.0001" in said  # 5 in at 2.00 a million and 7 out at 8.00: 0.000066
         assert await two.ask() == "a"
         assert not two.b.requests
         await two.migrate("next", "--force")

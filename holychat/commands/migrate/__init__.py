@@ -10,6 +10,7 @@ report  how it looks as a document
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from holychat.commands.migrate import lines, report
 from holychat.core import migrate as rules
 from holychat.core.failure import SettingsError, UsageError
 from holychat.core.provider import DEMO
-from holychat.engine.choice import missing_key, terms_of
+from holychat.engine.about import default_model
+from holychat.engine.choice import bare, missing_key, terms_of
 from holychat.engine.place import store_path
 from holychat.exits import Exit
 from holychat.settings import Layer
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from holychat.core.migrate import Compared, Migration
     from holychat.settings import Settings
     from holychat.store.db import Database
+    from holychat.store.migration import Usage
 
     Step = Callable[[Migration, Compared, int], Migration]
 
@@ -46,7 +49,7 @@ def start(settings: Settings, old: str, new: str, shadow: float, *, yes: bool) -
     with _opened(settings, create=True) as db:
         used = store.usage(db, old, now())
         env.out("\n".join(lines.usage(old, used)))
-        if shadow and not _agreed(lines.price(state, used), yes=yes):
+        if shadow and not _agreed(lines.price(state, used, _daily(settings, state, used)), yes=yes):
             env.err("· nothing is begun", dim=True)
             return Exit.OK
         store.begin(db, state)
@@ -55,6 +58,24 @@ def start(settings: Settings, old: str, new: str, shadow: float, *, yes: bool) -
     for line in _beside(settings, old):
         env.err(f"· {line}", dim=True)
     return Exit.OK
+
+
+def _daily(settings: Settings, state: Migration, used: Usage) -> str:
+    """What a day of copies costs at the new provider, in money; "" where nobody knows."""
+    from holychat.core import chat
+    from holychat.core.price import money
+    from holychat.prices import Prices
+
+    if not used.requests:
+        return ""
+    prices = Prices(settings.prices, settings.rates)
+    mean = chat.Usage(used.prompt // used.requests, used.completion // used.requests)
+    model = default_model(settings, state.new)
+    each = prices.cost(bare(settings, state.new), model, mean, time.time())
+    if each is None:
+        return ""
+    daily = round(each * used.requests / used.days * state.shadow)
+    return money(daily, settings["money.currency"], prices.exchange)
 
 
 def status(settings: Settings, *, json: bool) -> Exit:

@@ -48,16 +48,18 @@ def one_line_at(before: str, text: str) -> str:
     return f"{before}{one_line(text, WIDE - len(before))}".rstrip()
 
 
-def price(state: Migration, used: Usage) -> str:
-    """What the copies of the shadow cost, before anybody agrees to it."""
+def price(state: Migration, used: Usage, cost: str) -> str:
+    """What the copies of the shadow cost, before anybody agrees to it; `cost` is that of a day in
+    money, "" where it is not known."""
     share = f"{100 * state.shadow:g} %"
     if not used.requests:
-        cost = "what that costs is not known: the store has no request to go by"
+        said = "what that costs is not known: the store has no request to go by"
     else:
         each = (used.prompt + used.completion) / used.requests
         daily = used.requests / used.days * state.shadow
-        cost = f"≈ {daily * each:,.0f} tokens a day ({daily:,.1f} requests of {each:,.0f})"
-    return textwrap.fill(f"A copy of {share} of the prompts goes to {state.new}: {cost}.", WIDE)
+        said = f"≈ {daily * each:,.0f} tokens a day ({daily:,.1f} requests of {each:,.0f})"
+        said += f", ≈ {cost}" if cost else f"; the price of {state.new}'s model is not known"
+    return textwrap.fill(f"A copy of {share} of the prompts goes to {state.new}: {said}.", WIDE)
 
 
 def status(state: Migration, compared: Compared, why: Sequence[str], at: int) -> list[str]:
