@@ -15,7 +15,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from operator import add, mul, sub
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 
 class Counts(NamedTuple):
@@ -112,6 +115,11 @@ def features(text: str) -> Counts:
     return Counts(
         *latin, count(b"e"), *common, *east, count(b"g"), count(b"o"), count(b"s") + 2 * count(b"m")
     )
+
+
+def counted(texts: Iterable[str]) -> Counts:
+    """The features of several texts."""
+    return sum(map(features, texts), NOTHING)
 
 
 def weight(text: str) -> float:
@@ -248,6 +256,11 @@ def _with(odd: tuple[bool, bool], which: int, *, now: bool) -> tuple[bool, bool]
 def _doubting(doubts: tuple[float, ...]) -> tuple[float, ...]:
     """The ratios of text as unknown as at the beginning; what surrounds it as known as it was."""
     return (*_UNKNOWN[:-2], *doubts[-2:])
+
+
+def request(texts: Sequence[str], ratios: Ratios = DOCUMENTED) -> int:
+    """Tokens of a request with messages of these texts."""
+    return ratios.estimate(counted(texts), len(texts))
 
 
 # --- What the store keeps -----------------------------------------------------------------------

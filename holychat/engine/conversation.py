@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import TYPE_CHECKING
 
 from holychat.core.chat import (
@@ -25,38 +25,46 @@ from holychat.core.chat import (
     Message,
     Notice,
     Request,
+    Role,
     Timings,
     Tried,
     Turn,
     Usage,
 )
+from holychat.core.context import Summary, pair
 from holychat.core.failure import Failure, Kind, UsageError
 from holychat.core.route import Rules
 from holychat.core.titles import title_of
-from holychat.core.tokens import estimate
+from holychat.core.tokens import DOCUMENTED, Ratios, features
+from holychat.core.tokens import request as request_tokens
 from holychat.engine import failover
+from holychat.engine.context import Asked, Fitting, Tries
 from holychat.store.ids import new_id
 from holychat.store.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Collection, Sequence
 
     from holychat.core.history import Conversation, Kept
     from holychat.core.provider import Provider
+    from holychat.engine.context import Plan
     from holychat.engine.health import Board
     from holychat.net.client import Client
 
 
 Price = Callable[[str, str, Usage], int | None]  # provider, model, tokens -> 10^-12 dollars
+Counted = Callable[[str, str], Ratios]  # provider, model -> how it counts
+SPEAKERS: tuple[Role, Role] = ("user", "assistant")
 PATIENCE = 1.0  # seconds that a request waits for its prompt to be kept
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What the user said and what came of it."""
+    """What the user said and what came of it; `pinned`: it stays in what is sent."""
 
     prompt: str
     turn: Turn
+    pinned: bool = False
 
 
 @dataclass(slots=True)
@@ -92,18 +100,26 @@ class Chat:
     id: str = field(default_factory=new_id)
     place: Callable[[], Awaitable[list[str]]] | None = None
     placed: str = ""
-    copy: Callable[[Request, Turn], None] | None = None  # told of each turn that ended
+    ended: Callable[[Request, Turn], None] | None = None  # told of each turn that did
     price: Price = lambda *_: None
+    ratios: Counted = lambda *_: DOCUMENTED
     clock: Callable[[], float] = time.monotonic
+    fitting: Fitting = field(default_factory=Fitting)
+    summary: Summary | None = None  # of the first turns, which are not sent
 
     def messages(
-        self, prompt: str, exchanges: Sequence[Exchange] | None = None
+        self, prompt: str, exchanges: Sequence[Exchange] | None = None, plan: Plan | None = None
     ) -> tuple[Message, ...]:
-        """What is sent: the system prompt, every exchange that has an answer, the new prompt."""
+        """What is sent: the system prompt, the summary of what is left out, every exchange that is
+        not and has an answer, the new prompt."""
+        exchanges = self.exchanges if exchanges is None else exchanges
+        plan = plan or self.fitting.planned(self, Asked(prompt, exchanges))
         out = [Message("system", self.system)] if self.system else []
-        for exchange in self.exchanges if exchanges is None else exchanges:
-            out.append(Message("user", exchange.prompt))
-            out.append(Message("assistant", exchange.turn.text))
+        texts = [*pair(self.summary)] if plan.done else []
+        for number, exchange in enumerate(exchanges):
+            if number >= plan.cut or exchange.pinned:
+                texts += (exchange.prompt, exchange.turn.text)
+        out += (Message(role, text) for role, text in zip(cycle(SPEAKERS), texts, strict=False))
         return (*out, Message("user", prompt))
 
     @property
@@ -119,12 +135,20 @@ class Chat:
     def clear(self) -> None:
         """Start afresh: same model, same system prompt, no history; the old one stays kept."""
         self.exchanges.clear()
+        self.summary = None
         self.failed = self.title = ""
         self.id = new_id()
         self.recorder.new()
 
-    def enter(self, conversation: Conversation, path: Sequence[Kept]) -> None:
-        """Go on with a conversation from the store: its messages and its system prompt."""
+    def enter(
+        self,
+        conversation: Conversation,
+        path: Sequence[Kept],
+        pins: Collection[int] = (),
+        summary: tuple[int, str] | None = None,
+    ) -> None:
+        """Go on with a conversation from the store: its messages and its system prompt, what is
+        pinned of them, and the last message that a summary stands for, with its text."""
         kept: list[Kept] = []
         exchanges: list[Exchange] = []
         for prompt, answer in pairwise(path):
@@ -136,9 +160,14 @@ class Chat:
                     conversation.provider,
                     conversation.model,
                 )
-                exchanges.append(Exchange(prompt.text, turn))
+                pinned = prompt.id in pins or answer.id in pins
+                exchanges.append(Exchange(prompt.text, turn, pinned))
                 kept += (prompt, answer)
         self.exchanges, self.failed, self.latest = exchanges, "", None
+        ends = [message.id for message in kept]
+        self.summary = None
+        if summary and summary[0] in ends[1::2]:
+            self.summary = Summary(summary[1], ends.index(summary[0]) // 2 + 1)
         self.system = conversation.system or self.system
         self.title = conversation.title
         self.id, self.placed = conversation.id, ""
@@ -154,6 +183,11 @@ class Chat:
         prompt = self.exchanges.pop().prompt
         self.recorder.rewind(len(self.exchanges))
         return prompt
+
+    def pin(self, number: int, *, pinned: bool = True) -> None:
+        """Have exchange `number`, from 0, stay in what is sent, or no more."""
+        self.exchanges[number] = replace(self.exchanges[number], pinned=pinned)
+        self.recorder.pin(number, pinned=pinned)
 
     def prompt_again(self) -> str:
         """The last prompt, answered or failed, for /retry and /edit; nothing is taken back yet."""
@@ -187,33 +221,31 @@ class Chat:
         self, prompt: str, replaced: Exchange | None, partial: Turn | None
     ) -> AsyncGenerator[Event, None]:
         """An answer to the prompt in place of `replaced`; going on with `partial`, if given."""
-        before = self.exchanges[:-1] if replaced else self.exchanges
-        request = Request(
-            self.model,
-            self.messages(prompt, before),
-            dict(self.params),
-            self.stream,
-            partial.text if partial else "",
-        )
+        before = self.exchanges[: -1 if replaced else None]
+        asking = Asked(prompt, before, partial.text if partial else "")
+        self.fitting.refuse(self, asking)
+        messages = self.messages(prompt, before)
+        request = Request(self.model, messages, dict(self.params), self.stream, asking.partial)
         asked = (self.provider.name, self.model)
-        fold = Fold(*asked, request, self.clock, self.price)
-        reply = failover.Reply(self._way(), request)
+        fold = self._fold(request)
         turn: Turn | None = None
         try:
             async for notice in self._open(prompt, len(before), joined=partial is not None):
                 yield notice
             if (self.provider.name, self.model) != asked:  # it was placed elsewhere
-                request = replace(request, model=self.model)
-                fold = Fold(self.provider.name, self.model, request, self.clock, self.price)
-            reply = failover.Reply(self._way(), request)
-            async with aclosing(reply.events()) as events:
-                async for event in events:
-                    if fold.add(event):
-                        self.recorder.restart()
-                    if isinstance(event, Delta):
-                        self.recorder.add(event.text, event.reasoning)
-                    yield event
+                fold = self._fold(replace(request, model=self.model))
+            tries = Tries(self, asking, fold)
+            async for reply in tries.replies():
+                if isinstance(reply, Notice):
+                    yield reply
+                    continue
+                with tries.judged(reply):
+                    async with aclosing(reply.events()) as events:
+                        async for event in events:
+                            self._hear(fold, event)
+                            yield event
             turn = fold.turn()
+            self.fitting.report(self, turn)
         except Failure as failure:
             turn = fold.turn(failure=failure)
         finally:
@@ -222,9 +254,15 @@ class Chat:
             self._keep(prompt, turn, replaced)
         for warning in self._warnings():
             yield warning
-        if self.copy is not None:
-            self.copy(request, turn)
+        if self.ended is not None:
+            self.ended(fold.request, turn)
         yield Done(turn)
+
+    def _hear(self, fold: Fold, event: Event) -> None:
+        if fold.add(event):
+            self.recorder.restart()
+        if isinstance(event, Delta):
+            self.recorder.add(event.text, event.reasoning)
 
     async def _open(self, prompt: str, kept: int, *, joined: bool) -> AsyncGenerator[Notice, None]:
         """Have the prompt on the disk before the request goes out; a store that takes too long
@@ -258,7 +296,12 @@ class Chat:
             turn = replace(turn, usage=_sum(partial.usage, turn.usage))
         return turn
 
-    def _way(self) -> failover.Way:
+    def _fold(self, request: Request) -> Fold:
+        name = self.provider.name
+        return Fold(name, self.model, request, self.clock, self.price, self.ratios)
+
+    def way(self) -> failover.Way:
+        """Who may be asked, and by which rules."""
         first = failover.Candidate(self.provider, self.model)
         return failover.Way(
             self.client,
@@ -281,7 +324,8 @@ class Chat:
         if turn.text:
             if replaced is not None and self.exchanges[-1:] == [replaced]:
                 self.exchanges.pop()
-            self.exchanges.append(Exchange(prompt, turn))
+            pinned = replaced is not None and replaced.pinned and prompt == replaced.prompt
+            self.exchanges.append(Exchange(prompt, turn, pinned))
             self.title = self.title or title_of(prompt)
             self.failed = ""
         elif replaced is None or prompt != replaced.prompt:
@@ -310,10 +354,13 @@ class Fold:
         request: Request,
         clock: Callable[[], float],
         price: Price = lambda *_: None,
+        ratios: Counted = lambda *_: DOCUMENTED,
     ) -> None:
-        self._request = request
+        self.request = request
+        self.aside: list[Tried] = []  # what was asked beside it, and is paid for with it
         self._clock = clock
         self._price = price
+        self._ratios = ratios
         self._start = clock()
         self._tried: list[Tried] = []
         self._leg = Leg(provider, model, "", self._start, clock)
@@ -323,11 +370,16 @@ class Fold:
         self._thoughts: list[str] = []
         self._first: float | None = None
 
+    @property
+    def spoken(self) -> bool:
+        """Whether some of the answer has come."""
+        return bool(self._texts or self._leg.texts)
+
     def add(self, event: Event) -> bool:
         """Returns whether an answer has begun anew, so that what came before does not count."""
         anew = False
         if isinstance(event, Attempt):
-            self._anew = bool(self._tried) and len(event.partial) <= len(self._request.partial)
+            self._anew = bool(self._tried) and len(event.partial) <= len(self.request.partial)
             at = self._clock()
             self._leg = Leg(event.provider, event.model, event.partial, at, self._clock)
             self._leg.sent = True
@@ -369,7 +421,7 @@ class Fold:
         leg = Leg(event.provider, event.model, "", self._start + event.started, self._clock)
         leg.sent = True
         finish = Finish.FAILED if event.failure else Finish.INTERRUPTED
-        usage = self._priced(leg, leg.used(self._request, event.failure))
+        usage = self._used(leg, event.failure)
         self._tried.append(
             Tried(
                 event.provider,
@@ -392,13 +444,15 @@ class Fold:
             finish,
             leg.at,
             leg.start - self._start,
-            self._priced(leg, leg.used(self._request, failure)),
+            self._used(leg, failure),
             leg.timings(),
             failure,
         )
 
-    def _priced(self, leg: Leg, usage: Usage | None) -> Usage | None:
-        """With what it costs by the price list, where the server does not say it itself."""
+    def _used(self, leg: Leg, failure: Failure | None) -> Usage | None:
+        """The tokens of an attempt, with what they cost by the price list, where the server does
+        not say it itself."""
+        usage = leg.used(self.request, failure, self._ratios(leg.provider, leg.model))
         if usage is None or usage.cost is not None:
             return usage
         cost = self._price(leg.provider, leg.model, usage)
@@ -414,7 +468,8 @@ class Fold:
             finish = Finish.CUT if text else Finish.FAILED
         finish = finish or leg.finish or Finish.STOP
         last = self._ended(finish, failure)
-        tried = (*self._tried, last) if self._running or not self._tried else tuple(self._tried)
+        last_too = [last] if self._running or not self._tried else []
+        tried = (*self.aside, *self._tried, *last_too)
         used = [one.usage for one in tried if one.usage]
         return Turn(
             text=text,
@@ -480,7 +535,7 @@ class Leg:
         own = ("", self.model, f"{self.provider}/{self.model}")
         return "" if self._served in own else self._served
 
-    def used(self, request: Request, failure: Failure | None) -> Usage | None:
+    def used(self, request: Request, failure: Failure | None, ratios: Ratios) -> Usage | None:
         """The tokens: the server's own counts, else estimated. None for a request that never went
         out or was refused: it costs nothing."""
         if self._usage is not None:
@@ -489,11 +544,12 @@ class Leg:
         refused = failure is not None and not failure.verdict.billed
         if not (text or thoughts) and (refused or not self.sent):
             return None
-        prompt = sum(estimate(message.content) + 4 for message in request.messages)
-        thought = estimate(thoughts)
+        sent = [each.content for each in request.messages]
+        sent += [self._partial] if self._partial else []
+        thought = ratios.estimate(features(thoughts))
         return Usage(
-            prompt=prompt + estimate(self._partial),
-            completion=estimate(text) + thought,
+            prompt=request_tokens(sent, ratios),
+            completion=ratios.estimate(features(text)) + thought,
             reasoning=thought,
             estimated=True,
         )

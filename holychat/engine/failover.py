@@ -22,7 +22,7 @@ from holychat.core.chat import Attempt, Delta, Failed, Finish, Notice, Queued
 from holychat.core.failure import Failure, HolychatError, Kind, keyless
 from holychat.core.provider import DEMO
 from holychat.core.route import Past, Rules, following, outcome, step
-from holychat.core.tokens import estimate
+from holychat.core.tokens import request as request_tokens
 from holychat.engine.health import Closed
 from holychat.engine.health import Queued as InLine
 
@@ -87,6 +87,11 @@ class Reply:
         self._plain: set[str] = set()  # who turned out not to go on with a beginning
         self._line: InLine | None = None  # where this request waits for its turn
         self._ticket: Ticket | None = None
+
+    @property
+    def asked(self) -> Candidate:
+        """Who is asked, or was last."""
+        return self._known[self._asking]
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """The events of the answer. Raises Failure at the end of the road, after what came.
@@ -173,7 +178,7 @@ class Reply:
         if board is None:
             return None
         candidate = await self._candidate(name)
-        tokens = sum(estimate(message.content) + 4 for message in self._request.messages)
+        tokens = request_tokens([each.content for each in self._request.messages])
         got = await board.admit(candidate.provider, tokens)
         if isinstance(got, InLine):
             board.cancelled(got.ticket)
@@ -228,7 +233,7 @@ class Reply:
         candidate = await self._candidate(self._asking)
         if board is None or candidate.provider.name == DEMO:
             return None, []
-        tokens = sum(estimate(message.content) + 4 for message in self._request.messages)
+        tokens = request_tokens([each.content for each in self._request.messages])
         resting: list[tuple[float, int, str]] = []
         passed: list[str] = []
         for number, name in enumerate(self._rest_of(self._asking)):

@@ -19,10 +19,12 @@ from holychat.core.pacing import Limits
 from holychat.core.provider import DEMO, Provider
 from holychat.core.route import Rules
 from holychat.engine.choice import bare, chosen, missing_key, pins, substitutes
+from holychat.engine.context import Fitting
 from holychat.engine.conversation import Chat
 from holychat.engine.failover import Candidate
 from holychat.engine.health import Board
 from holychat.engine.place import store_path
+from holychat.engine.scale import Scale
 from holychat.engine.shadow import Shadow
 from holychat.engine.split import Split
 from holychat.net.client import Client, Timers
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from holychat.core.chat import Usage
+    from holychat.core.chat import Request, Turn, Usage
     from holychat.core.health import Standing
     from holychat.core.history import Conversation
     from holychat.settings import Settings
@@ -60,6 +62,7 @@ class Session:
         )
         self.client = Client(timers, self.learned.quirks)
         self.recorder = Recorder(store_path(settings, environ), ours=not settings["store"])
+        self.scale = Scale(self.recorder)
         self.split = Split(settings, self.recorder)
         self.board = Board(self.recorder, self._policy(), self._limits, rates=self.client.rates)
         self.shadow = Shadow(self.split, self.client, self.board, self.recorder, self.choose)
@@ -110,10 +113,41 @@ class Session:
         )
         chat.hedged = settings["failover.hedge"]
         chat.resolve = lambda name: self._substitute(name, chat.model)
-        chat.place = lambda: self.split.place(chat, self.choose, self._known)
+        chat.place = lambda: self._place(chat)
         chat.price = self._price
-        chat.copy = lambda request, turn: self.shadow.copy(chat, request, turn)
+        chat.ratios = self.scale.of
+        chat.fitting = self._fitting()
+        chat.ended = lambda request, turn: self._ended(chat, request, turn)
         return chat
+
+    async def _place(self, chat: Chat) -> list[str]:
+        """Whose the next turn is, and what is known of how it counts."""
+        said = await self.split.place(chat, self.choose, self._known)
+        await self.scale.load(chat.provider.name, chat.model)
+        return said
+
+    def _ended(self, chat: Chat, request: Request, turn: Turn) -> None:
+        self.scale.learn(request, turn)
+        self.shadow.copy(chat, request, turn)
+
+    def _fitting(self) -> Fitting:
+        """How a conversation is fitted into a window: by the settings, and what was learned."""
+        settings, cheap = self.settings, self.settings["context.model"]
+
+        def sizes(provider: Provider, model: str) -> tuple[int | None, int | None]:
+            rate = self.prices.rate(provider, model, time.time())
+            return (rate.window, rate.max_output) if rate else (None, None)
+
+        async def summariser(_: Chat) -> Candidate:
+            return Candidate(*await self.choose(cheap))
+
+        return Fitting(
+            settings["context.policy"],
+            settings["context.reserve"],
+            sizes,
+            self.learned.contexts,
+            summariser if cheap else None,
+        )
 
     def pins(self, wanted: str, pinned: str) -> bool:
         """Whether a wish names the provider itself."""
@@ -139,6 +173,7 @@ class Session:
         With the model that it had, if that can still be had and no other one is wanted.
         """
         from holychat.store.conversations import branch, find, get, latest
+        from holychat.store.side import beside
         from holychat.store.turns import bury_in
 
         found: Conversation = await self.stored(find, name) if name else await self.stored(latest)
@@ -160,7 +195,7 @@ class Session:
                 f" with {model} on {provider.name}"
             )
         chat = self.chat(provider, model, pinned=self.pins(wanted, pinned))
-        chat.enter(found, path)
+        chat.enter(found, path, *await self.stored(beside, found.id, path))
         return chat
 
     async def entitle(self, chat: Chat) -> None:

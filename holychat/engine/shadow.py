@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from holychat.core.chat import Finish
 from holychat.core.failure import Failure, HolychatError, keyless
 from holychat.core.route import share
-from holychat.core.tokens import estimate
+from holychat.core.tokens import request as request_tokens
 from holychat.engine.health import Queued, Ticket
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Shadow:
             provider, model = await self._choose("", name)
         except HolychatError:
             return  # it cannot be asked: the figures of the stage lack it
-        tokens = sum(estimate(message.content) + 4 for message in request.messages)
+        tokens = request_tokens([each.content for each in request.messages])
         ticket = await self._board.admit(provider, tokens)
         if not isinstance(ticket, Ticket):
             if isinstance(ticket, Queued):  # a copy takes nobody's place

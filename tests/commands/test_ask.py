@@ -662,14 +662,14 @@ async def test_jsonl_is_an_event_a_line_as_it_comes(place: Place) -> None:
 @on_loop
 async def test_jsonl_of_a_failure_ends_with_done(place: Place) -> None:
     async with Provider() as server:
-        server.script(*error(429, "slow down", **{"retry-after": "0"}))
+        server.script(*error(429, "slow down", **{"retry-after": "0.01"}))
         server.script(*error(429, "slow down", **{"retry-after": "70"}))
         place.provider(server.base_url)
         ended = await place.run("ask", "--jsonl", "hi")
     lines = [json.loads(line) for line in ended.text.splitlines()]
     assert ended.code == 4
     assert [line["type"] for line in lines] == ["attempt", "failed", "attempt", "failed", "done"]
-    assert [(line["then"], line["wait"]) for line in lines[1:4:2]] == [("box", 0.0), (None, 0.0)]
+    assert [(line["then"], line["wait"]) for line in lines[1:4:2]] == [("box", 0.01), (None, 0.0)]
     assert lines[-1]["error"]["kind"] == "rate-limit"
     assert (lines[-1]["error"]["status"], lines[-1]["error"]["retry_after"]) == (429, 70.0)
 

@@ -262,7 +262,7 @@ def test_a_fold_is_a_turn_at_any_moment() -> None:
     fold = Fold("box", "m", Request("m", (Message("user", "q"),)), lambda: now[0])
     now[0] = 1.0  # nothing of the time before an attempt is its own
     fold.add(Attempt("other", "n"))
-    sent = Usage(prompt=5, estimated=True)  # it may be at work on it
+    sent = Usage(prompt=7, estimated=True)  # it may be at work on it
     tried = Tried("other", "n", Finish.STOP, started=1.0, usage=sent)
     assert fold.turn() == Turn(
         "", "", Finish.STOP, "other", "n", sent, Timings(total=1), attempts=(tried,)
@@ -287,7 +287,7 @@ def test_what_never_went_out_and_what_was_refused_costs_nothing() -> None:
     assert fold.turn(Finish.INTERRUPTED).usage is None
     fold.add(Attempt("box", "m"))
     fold.add(Failed("box", Failure(Kind.TIMEOUT_FIRST, "late"), "other"))
-    assert fold.turn(Finish.INTERRUPTED).usage == Usage(prompt=5, estimated=True, cost=7)
+    assert fold.turn(Finish.INTERRUPTED).usage == Usage(prompt=7, estimated=True, cost=7)
 
 
 def test_every_attempt_has_its_own_price() -> None:

@@ -165,7 +165,7 @@ async def _send(
     start = clock()
     try:
         chat = session.chat(*await session.choose("", name))
-        chat.place = chat.copy = None  # whatever the split says: this one is rehearsed
+        chat.place = chat.ended = None  # whatever the split says: this one is rehearsed
         try:
             async with aclosing(chat.send(PROMPT)) as events:
                 async for event in events:
