@@ -97,6 +97,19 @@ def colour(stream: int, environ: Mapping[str, str], no_color: bool = False) -> b
     return is_terminal(stream) and environ.get("TERM", "dumb") not in ("", "dumb")
 
 
+def blocks(environ: Mapping[str, str]) -> bool:
+    """Whether what is drawn may be made of block characters.
+
+    Not on the Linux console, whose font lacks most of them, nor where a terminal is dumb or the
+    locale names another encoding than UTF-8; one that says nothing is believed to be of our days.
+    """
+    if is_terminal(STDOUT) and environ.get("TERM", "") in ("dumb", "linux"):
+        return False
+    names = (environ.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG"))
+    locale = next(filter(None, names), "utf-8").lower()
+    return "utf-8" in locale or "utf8" in locale
+
+
 def write(data: bytes, stream: int = STDOUT) -> None:
     """Write all of `data` now. Raises ReaderLeft or OutputFailed.
 

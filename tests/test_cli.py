@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMANDS = [
-    "ask", "demo", "setup", "models", "providers", "doctor", "history", "migrate", "config",
+    "ask", "demo", "setup", "models", "providers", "doctor", "stats", "cost", "history",
+    "migrate", "config",
 ]  # fmt: skip
 LINUX = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is Linux's")
 

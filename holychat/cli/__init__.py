@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from holychat import __version__, env
-from holychat.cli import config, history, migrate
+from holychat.cli import config, cost, history, migrate, stats
 from holychat.cli.options import (
     Again,
     Group,
@@ -280,6 +280,8 @@ def _narrowed(group: typer.Typer | None, wanted: list[str]) -> typer.Typer | Non
     return part if part.registered_commands else group
 
 
+app.command()(stats.stats)
+app.command()(cost.cost)
 app.add_typer(history.app, name="history")
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(config.app, name="config")

@@ -203,7 +203,7 @@ def history_export(
     holychat history export k3jx -o talk.html
     """
     from holychat.commands.history import transfer
-    from holychat.commands.history.shelf import place
+    from holychat.engine.shelf import place
 
     path = place(_settings(ctx, store))
     raise typer.Exit(transfer.export(path, names or [], form, out, json=json))
@@ -227,7 +227,7 @@ def history_import(
     holychat history import conversations.json  of ChatGPT
     """
     from holychat.commands.history import transfer
-    from holychat.commands.history.shelf import place
+    from holychat.engine.shelf import place
 
     path = place(_settings(ctx, store))
     raise typer.Exit(transfer.import_(path, file, form, json=json))

@@ -144,6 +144,7 @@ def _look(settings: Settings, wish: Wish) -> Look:
         panel=settings["ui.panel"],
         theme=settings["ui.theme"],
         fps=settings["ui.fps"],
+        cash=settings.cash,
     )
 
 
@@ -214,7 +215,7 @@ def _report(session: Session, wish: Wish, turn: Turn) -> Exit:
         env.err(f"holychat: the answer is not complete: {ending(turn)}")
         return Exit.CUT
     if not wish.quiet and form(wish) == "plain" and env.is_terminal(env.STDERR):
-        env.err(f"· {turn.model} on {turn.provider} · {summary(turn)}", dim=True)
+        env.err(f"· {turn.model} on {turn.provider} · {summary(turn, session.settings.cash)}", dim=True)
     return Exit.OK
 
 

@@ -86,6 +86,17 @@ class Tally(NamedTuple):
     def plus(self, other: Tally) -> Tally:
         return Tally(*map(int.__add__, self, other))
 
+    def settled(self, rest: Unpriced, cost: int) -> Tally:
+        """The same when a price was found for some calls that had none."""
+        return self._replace(
+            cost=self.cost + cost,
+            priced=self.priced + rest.calls,
+            unpriced=self.unpriced - rest.calls,
+            unpriced_prompt=self.unpriced_prompt - rest.prompt,
+            unpriced_cached=self.unpriced_cached - rest.cached,
+            unpriced_completion=self.unpriced_completion - rest.completion,
+        )
+
     def less(self, other: Tally) -> Tally:
         """What is left of it; never below 0."""
         return Tally(*(max(0, mine - its) for mine, its in zip(self, other, strict=True)))
@@ -132,6 +143,20 @@ class Recorded(NamedTuple):
     model: str
     slot: int
     tally: Tally
+
+
+class Unpriced(NamedTuple):
+    """Calls whose price was not known then, and their tokens: of a day on the wall, in `slot`, a
+    half hour of the UTC day (0 to 47)."""
+
+    day: str
+    provider: str
+    model: str
+    slot: int
+    calls: int
+    prompt: int
+    cached: int
+    completion: int
 
 
 @dataclass(frozen=True, slots=True)

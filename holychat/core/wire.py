@@ -593,7 +593,9 @@ def _code(value: Any) -> str:
 
 _CONTEXT = (
     r"context.?length|context.?window|maximum context|prompt is too long|too many (input )?tokens"
-    r"|exceeds? the (available )?context|input is too long|reduce the length"
+    r"|exceeds? (the )?(available )?context|input is too long|reduce the length"
+    r"|maximum (model|prompt) length|exceeds? the maximum number of tokens|input tokens exceed"
+    r"|inputs`? tokens \+ |total number of tokens in the prompt"
 )
 _MODEL = (
     r"model.?not.?found|model.?not.?exist|no such model|unknown model|(invalid|not a valid) model"

@@ -88,6 +88,7 @@ class Chat:
     title: str = ""  # as the store has it; before that, the first words of the first prompt
     failed: str = ""
     latest: Turn | None = None
+    used: Usage = field(default_factory=Usage)  # by all of its turns, the replaced ones too
     stream: bool = True
     recorder: Recorder = field(default_factory=lambda: Recorder(None))
     pinned: bool = False  # nobody else is asked, whatever happens
@@ -127,16 +128,12 @@ class Chat:
         """The last turn that brought an answer, whole or in part."""
         return self.exchanges[-1].turn if self.exchanges else None
 
-    def usage(self) -> Usage:
-        """The sum over the conversation; estimated as soon as one part of it is."""
-        used = (exchange.turn.usage for exchange in self.exchanges)
-        return sum((usage for usage in used if usage), Usage())
-
     def clear(self) -> None:
         """Start afresh: same model, same system prompt, no history; the old one stays kept."""
         self.exchanges.clear()
         self.summary = None
         self.failed = self.title = ""
+        self.used = Usage()
         self.id = new_id()
         self.recorder.new()
 
@@ -164,6 +161,7 @@ class Chat:
                 exchanges.append(Exchange(prompt.text, turn, pinned))
                 kept += (prompt, answer)
         self.exchanges, self.failed, self.latest = exchanges, "", None
+        self.used = sum((one.turn.usage for one in exchanges if one.turn.usage), Usage())
         ends = [message.id for message in kept]
         self.summary = None
         if summary and summary[0] in ends[1::2]:
@@ -289,6 +287,7 @@ class Chat:
         """The turn, one that was stopped (None) too, with what it went on with; and recorded."""
         if turn is None:
             turn = fold.turn(Finish.INTERRUPTED)
+        self.used += turn.usage or Usage()
         if partial is not None:
             turn = _joined(partial, turn)
         self.recorder.end(turn)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
+from holychat.core.price import money
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -22,7 +24,8 @@ class Look:
     """What a writer may know of the user's wishes. `fps` bounds the frames a second.
 
     `typed` takes the keys that are read while the terminal is asked where its cursor is. `passing`
-    is the key that hands a turn which waits to the next provider.
+    is the key that hands a turn which waits to the next provider. `cash` says a sum of 10^-12 US
+    dollars in the user's currency.
     """
 
     color: bool = False
@@ -34,6 +37,7 @@ class Look:
     fps: int = 20
     typed: Callable[[bytes], None] | None = None
     passing: str = ""
+    cash: Callable[[int | None], str] = money
 
 
 class Writer(Protocol):

@@ -308,9 +308,9 @@ class LiveWriter:
         foot: list[Line] = []
         warn = turn.finish is not Finish.STOP
         if self._begun:
-            foot = [self._panel.foot(summary(turn), columns, warn=warn)]
+            foot = [self._panel.foot(summary(turn, self._look.cash), columns, warn=warn)]
         elif turn.failure is None:
-            foot = self._panel.notes(summary(turn), columns)
+            foot = self._panel.notes(summary(turn, self._look.cash), columns)
         foot += [row for text in self._notes for row in self._panel.notes(text, columns)]
         self._painter.frame(foot, [])
         self._painter.show_cursor()

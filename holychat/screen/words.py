@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 from holychat.core.chat import Failed, Finish, Notice, Queued
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from holychat.core.chat import Event, Turn, Usage
     from holychat.core.failure import Failure
+
+    Cash = Callable[[int | None], str]  # 10^-12 US dollars in the user's currency
 
 _ENDINGS: dict[Finish, str] = {
     Finish.LENGTH: "stopped at the token limit",
@@ -49,10 +53,20 @@ def tokens(usage: Usage) -> str:
     return f"{prompt} · {out}" + (f" ({usage.reasoning:,} reasoning)" if usage.reasoning else "")
 
 
-def summary(turn: Turn) -> str:
-    """The line after an answer: ending, tokens, first token, speed; for a foot or for stderr."""
+def price(usage: Usage, cash: Cash) -> str:
+    """`$0.0004`, with `≈` where tokens are estimated and `≥` where some have no price; `cost ?`
+    where none has; "" for what costs nothing."""
+    if not usage.cost:
+        return "cost ?" if usage.partly else ""
+    mark = "≥ " if usage.partly else "≈" if usage.estimated else ""
+    return f"{mark}{cash(usage.cost)}"
+
+
+def summary(turn: Turn, cash: Cash) -> str:
+    """The line after an answer: ending, tokens, cost, first token, speed; for a foot or stderr."""
     timings, usage = turn.timings, turn.usage
-    parts = [ending(turn), path(turn), tokens(usage) if usage else ""]
+    parts = [ending(turn), path(turn)]
+    parts += [tokens(usage), price(usage, cash)] if usage else []
     if timings.first is not None:
         parts.append(f"first {timings.first:.2f} s")
         spent = timings.total - timings.first

@@ -154,6 +154,13 @@ class Settings:
                 tables.setdefault(keys[1], {})[keys[2]] = value
         return tables
 
+    def cash(self, pico: int | None) -> str:
+        """A sum of 10^-12 US dollars in the user's currency; "?" for None."""
+        from holychat.core.price import exact_of, money
+
+        exchange = {name: exact_of(value, 12) for name, value in self.rates.items()}
+        return money(pico, self["money.currency"], exchange)
+
     @property
     def rates(self) -> dict[str, str]:
         """The [money.rates] table: currency -> how much of it one US dollar buys, as text."""

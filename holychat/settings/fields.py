@@ -272,6 +272,31 @@ FIELDS: tuple[Field, ...] = (
     _migrate("settle", 48.0, "Hours at 100 % before it may be finished.", 0.0, 8760.0),
     _migrate("look", 60.0, "Seconds between two looks at the errors of the new one.", 0.0, LONGEST),
     Field(
+        "context.policy",
+        "trim",
+        ("trim", "stop", "summarize"),
+        ("HOLYCHAT_CONTEXT",),
+        "What becomes of a conversation that is longer than the model's window: the oldest turns"
+        " are left out, nothing is sent, or what is left out is summarised.",
+    ),
+    Field(
+        "context.reserve",
+        0,
+        int,
+        ("HOLYCHAT_CONTEXT_RESERVE",),
+        "Tokens of the window that are kept free for the answer. 0: max_tokens, else what the"
+        " model's longest answer takes, a quarter of the window at most.",
+        low=0,
+        high=1e9,
+    ),
+    Field(
+        "context.model",
+        "",
+        str,
+        ("HOLYCHAT_CONTEXT_MODEL",),
+        "The model that summarises, an alias or provider/model. Empty: that of the conversation.",
+    ),
+    Field(
         "money.currency",
         "USD",
         str,

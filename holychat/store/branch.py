@@ -13,7 +13,7 @@ from holychat.store import turns
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from holychat.core.chat import Turn
+    from holychat.core.chat import Tried, Turn
     from holychat.store.db import Database
 
 
@@ -92,3 +92,24 @@ class Branch:
 
     def enter(self, conversation: str, messages: list[int]) -> None:
         self.conversation, self._messages, self.open = conversation, messages, None
+
+    # --- What stands beside the messages ------------------------------------------------------
+
+    def pin(self, db: Database, number: int, *, pinned: bool) -> None:
+        """Both messages of an exchange: a prompt that gets another answer stays pinned."""
+        from holychat.store import side
+
+        for message in self._messages[2 * number : 2 * number + 2]:
+            side.pin(db, message, pinned=pinned)
+
+    def summarise(self, db: Database, turns: int, text: str) -> None:
+        from holychat.store import side
+
+        if 0 < 2 * turns <= len(self._messages):
+            side.summarise(db, self.conversation, self._messages[2 * turns - 1], text)
+
+    def spent(self, db: Database, tried: Tried) -> None:
+        from holychat.store import side
+
+        if self.conversation:
+            side.spent(db, self.conversation, tried)

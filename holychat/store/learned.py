@@ -1,4 +1,4 @@
-"""What servers taught us, kept between runs: model lists, and fields that they refuse.
+"""What servers taught us, kept between runs: model lists, fields that they refuse, windows.
 
 A cache: one small JSON file a provider, in the cache folder. Everything in it can be learned
 again, so an unreadable file is an empty one and a failed write is nobody's problem.
@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from holychat.core.context import Known
 from holychat.core.provider import Quirks
 from holychat.store.files import write_private
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from holychat.core.provider import Provider
+
+
+WINDOW = 24 * 3600.0  # seconds for which a window holds: a local server may get a larger one
 
 
 class Learned:
@@ -30,6 +35,7 @@ class Learned:
         self._provider = provider
         self._facts: dict[str, dict[str, Any]] = {}
         self.quirks: MutableMapping[str, Quirks] = _QuirkMemory(self)
+        self.contexts: MutableMapping[tuple[str, str], Known] = _ContextMemory(self)
 
     def models(self, name: str) -> list[str]:
         """Model ids as last listed by the server; empty when they never were."""
@@ -51,6 +57,11 @@ class Learned:
             max_tokens=quirks.max_tokens,
             prefix=bool(quirks.prefix),
         )
+
+    def remember_context(self, name: str, model: str, known: Known, now: float) -> None:
+        found = self.facts(name).get("context")
+        others = found if isinstance(found, dict) else {}
+        self._save(name, context={**others, model: [known.window, known.scale, now]})
 
     def facts(self, name: str) -> dict[str, Any]:
         base_url = self._provider(name).base_url
@@ -100,6 +111,39 @@ class _QuirkMemory(MutableMapping[str, Quirks]):
 
     def __len__(self) -> int:
         return 0
+
+
+class _ContextMemory(MutableMapping[tuple[str, str], Known]):
+    """(provider, model) -> what is known of its window; what is set survives the process."""
+
+    def __init__(self, learned: Learned) -> None:
+        self._learned = learned
+
+    def __getitem__(self, key: tuple[str, str]) -> Known:
+        name, model = key
+        rows = self._learned.facts(name).get("context")
+        row = rows.get(model) if isinstance(rows, dict) else None
+        if not (isinstance(row, list) and len(row) == 3 and all(map(_is_number, row))):
+            raise KeyError(key)
+        window, scale, at = row
+        return Known(int(window) if 0 <= time.time() - at < WINDOW else 0, float(scale))
+
+    def __setitem__(self, key: tuple[str, str], known: Known) -> None:
+        self._learned.remember_context(*key, known, time.time())
+
+    def __delitem__(self, key: tuple[str, str]) -> None:
+        raise TypeError("what a server taught is not unlearned")
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def _is_number(value: object) -> bool:
+    """One that a window or a time can be; JSON's NaN and infinities are none."""
+    return type(value) in (int, float) and 0 <= value <= 1e12  # type: ignore[operator]
 
 
 def _read(path: str) -> dict[str, Any]:

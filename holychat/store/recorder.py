@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from holychat.core.chat import Turn
+    from holychat.core.chat import Tried, Turn
     from holychat.core.history import Conversation, Kept, Orphan
     from holychat.store.db import Database
 
@@ -177,6 +177,18 @@ class Recorder:
     def _enter(self, conversation: str, messages: list[int]) -> Future[None]:
         self._talk += 1
         return self._keep(lambda _: self._branch.enter(conversation, list(messages)), tries=False)
+
+    def pin(self, number: int, *, pinned: bool) -> Future[None]:
+        """Have exchange `number` (from 0) of this conversation stay in what is sent, or no more."""
+        return self._keep(lambda db: self._branch.pin(db, number, pinned=pinned), tries=False)
+
+    def summary(self, turns: int, text: str) -> Future[None]:
+        """Keep what stands for the first `turns` exchanges."""
+        return self._keep(lambda db: self._branch.summarise(db, turns, text), tries=False)
+
+    def spent(self, tried: Tried) -> Future[None]:
+        """Keep an attempt that was made beside the turns: it counts with the last one."""
+        return self._keep(lambda db: self._branch.spent(db, tried), tries=False)
 
     def draft(self, text: str) -> Future[None]:
         """What stands at the prompt, not sent yet."""

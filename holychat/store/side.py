@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from sqlite3 import Row
 
+    from holychat.core.chat import Tried
     from holychat.core.history import Kept
     from holychat.store.db import Database
 
@@ -69,6 +70,30 @@ def latest(db: Database, conversation: str, path: Sequence[Kept]) -> Summary | N
     places = {message.id: place for place, message in enumerate(path)}
     found = [each for each in summaries(db, conversation) if each.parent in places]
     return max(found, key=lambda each: (places[each.parent], each.id), default=None)
+
+
+def beside(
+    db: Database, conversation: str, path: Sequence[Kept]
+) -> tuple[frozenset[int], tuple[int, str] | None]:
+    """The pins on a branch, and the summary that stands for most of it: the last message that it
+    stands for, and its text."""
+    found = latest(db, conversation, path)
+    return pinned(db, conversation), (found.parent, found.text) if found else None
+
+
+def spent(db: Database, conversation: str, tried: Tried) -> None:
+    """Keep an attempt for a summary that was made by hand, as one of the conversation's last turn,
+    with what it used; nothing where the conversation is gone."""
+    from holychat.store.turns import Begun, attempt
+
+    with db.write():
+        turn = db.row(
+            "SELECT id, (SELECT count(*) FROM attempts WHERE turn = turns.id) AS before"
+            " FROM turns WHERE conversation = ? ORDER BY id DESC LIMIT 1",
+            (conversation,),
+        )
+        if turn is not None:
+            attempt(db, Begun(conversation, turn["id"], 0, now()), turn["before"] + 1, tried)
 
 
 def copy(db: Database, old: str, new: str, copies: Mapping[int, int]) -> None:

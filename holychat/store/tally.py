@@ -18,6 +18,7 @@ from holychat.core.tally import (
     Recorded,
     Spent,
     Tally,
+    Unpriced,
     grouped,
     total,
     unpacked,
@@ -117,6 +118,11 @@ def conversations(db: Database, period: Period, most: int = TOP) -> Conversation
     return Conversations(groups, left.less(total(each.tally for each in groups)), gone)
 
 
+def conversation(db: Database, identity: str) -> Tally:
+    """What was used in one conversation."""
+    return _tally(db.rows(f"SELECT {_SPENT} FROM spent WHERE conversation = ?", (identity,))[0])  # noqa: S608
+
+
 def _conversation(db: Database, identity: str, condition: str, values: list[Any]) -> Group:
     row = db.rows(
         f"SELECT title, {_SPENT} FROM spent JOIN conversations AS c ON c.id = conversation"  # noqa: S608
@@ -164,6 +170,17 @@ def recorded(db: Database, period: Period) -> list[Recorded]:
         values,
     )
     return [Recorded(row[0], row[1], row[2], Tally(*row[3:])) for row in map(tuple, rows)]
+
+
+def unpriced(db: Database, period: Period) -> list[Unpriced]:
+    """What was used while no price was known for it."""
+    condition, values = where(period)
+    rows = db.rows(
+        "SELECT day, provider, model, slot, unpriced, unpriced_prompt, unpriced_cached,"  # noqa: S608
+        f" unpriced_completion FROM tally WHERE {condition} AND unpriced > 0",
+        values,
+    )
+    return [Unpriced(*row) for row in map(tuple, rows)]
 
 
 # --- What a limit is measured by --------------------------------------------------------------

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from holychat.commands.history import lines, times
+from holychat.commands.history import lines
 from holychat.commands.history.show import others
 from holychat.core.chat import Finish, Timings, Turn, Usage
 from holychat.core.failure import Failure, Kind, UsageError
 from holychat.core.history import Conversation, Kept
+from holychat.engine import times
 from holychat.screen.pen import Pen, cells
 from holychat.screen.words import when
 from holychat.store import conversations, turns

@@ -91,7 +91,7 @@ async def test_conversations_are_listed_searched_and_resumed(tmp_path: Path) -> 
             await term.until(PROMPT)
             assert await enter(term, "/sessions") == ["  (none)"]
             await ask(term, server, "Tell me about rivers", "They run **down**.")
-            assert toolbar(term).endswith("   12 tok   Tell me about rivers")
+            assert toolbar(term).endswith("   12 tok   cost ?   Tell me about rivers")
             await ask(term, server, "and lakes", "They rest.")
             await enter(term, "/new")
             assert "Tell me" not in toolbar(term)
@@ -127,7 +127,7 @@ async def test_conversations_are_listed_searched_and_resumed(tmp_path: Path) -> 
                 "› and lakes",
                 "They rest.",
             ]
-            assert toolbar(term) == "deepseek-chat on holysheep   24 tok   Tell me about rivers"
+            assert toolbar(term) == "deepseek-chat on holysheep   24 tok   cost ?   Tell me about rivers"
             await ask(term, server, "and seas", "They are wide.")
             assert sent(server) == [
                 ("user", "Tell me about rivers"),

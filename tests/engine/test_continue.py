@@ -275,7 +275,7 @@ async def test_usage_and_reasoning_are_of_both_parts(tmp_path: Path) -> None:
         await more(chat)
         assert chat.last is not None
         assert chat.last.usage == Usage(16, 7)
-        assert chat.usage() == Usage(16, 7)
+        assert chat.used == Usage(16, 7)
         assert chat.last.reasoning == "First.\n\nThen."
     # Each turn is noted with what it cost itself.
     assert rows(store, "SELECT prompt_tokens, completion_tokens FROM turns ORDER BY id") == [

@@ -204,7 +204,7 @@ async def test_usage_is_estimated_where_none_comes_and_says_so() -> None:
     async with talking() as (chat, server):
         server.script(*answer("counted"))
         await said(chat, "question")
-        assert chat.usage() == Usage(5, 7)
+        assert chat.used == Usage(5, 7)
         server.script(chunk(None, reasoning="hm " * 10), chunk("not counted"), FINISH, DONE)
         await said(chat, "go on")
         assert chat.last is not None
@@ -212,7 +212,7 @@ async def test_usage_is_estimated_where_none_comes_and_says_so() -> None:
         assert chat.last.usage.estimated
         assert chat.last.usage.completion > chat.last.usage.reasoning > 0
         assert chat.last.usage.prompt > 10
-        assert chat.usage() == Usage(
+        assert chat.used == Usage(
             5 + chat.last.usage.prompt,
             7 + chat.last.usage.completion,
             0,

@@ -30,7 +30,7 @@ TITLE = "deepseek-chat · holysheep"
 FOOT = re.compile(r"─* ?.*\bfirst \d.* ─")
 PROMPT = re.compile(r"› ?|deepseek-chat on holysheep +[\d,]+ tok( +\S.*)?")  # and the line below it
 # The foot, and then a prompt that reads: it turns bracketed paste on.
-READY = re.compile(" in · 7 out · first .*\x1b\\[\\?2004h".encode(), re.DOTALL)
+READY = re.compile(" in · 7 out · .*first .*\x1b\\[\\?2004h".encode(), re.DOTALL)
 
 # rich counts a cluster of emoji as one picture of two cells, the emulator (with half of the
 # terminals in use) as its parts; so a row may be too long for the emulator, which then wraps it.

@@ -5,9 +5,7 @@ Owns these two listings. Must not change anything: `change` does.
 show      one conversation, drawn
 change    renamed, forked, deleted, pruned, backed up
 transfer  written to files, and taken in from them
-shelf     the store, opened
 lines     what a line of a listing looks like
-times     `7d`, `today` and `2026-01-31` as a time
 """
 
 from __future__ import annotations
@@ -16,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from holychat import env
 from holychat.commands.history.lines import about, data, table
-from holychat.commands.history.shelf import here, opened, place
-from holychat.commands.history.times import moment, now
 from holychat.core.history import Filter
 from holychat.core.sanitize import one_line
+from holychat.engine.shelf import here, opened, place
+from holychat.engine.times import moment, now
 from holychat.exits import Exit
 from holychat.screen.pen import Pen, around
 from holychat.screen.words import when

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from holychat import env
 from holychat.commands.history import count, row
 from holychat.commands.history.lines import data, table, titled
-from holychat.commands.history.shelf import here, opened, place
-from holychat.commands.history.times import moment, now
 from holychat.core.failure import UsageError
 from holychat.core.history import Filter
 from holychat.engine.export import there
+from holychat.engine.shelf import here, opened, place
+from holychat.engine.times import moment, now
 from holychat.exits import Exit
 from holychat.screen.pen import Pen
 from holychat.screen.words import date, when

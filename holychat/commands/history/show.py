@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from holychat import env
 from holychat.commands.history import row
 from holychat.commands.history.lines import data, titled
-from holychat.commands.history.shelf import opened, place
-from holychat.commands.history.times import now
 from holychat.core.history import as_json, path_to
 from holychat.core.sanitize import one_line, visible
+from holychat.engine.shelf import opened, place
+from holychat.engine.times import now
 from holychat.exits import Exit
 from holychat.screen.pen import Pen
 from holychat.screen.words import ending, tokens, when, who

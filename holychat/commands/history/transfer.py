@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from holychat import env
 from holychat.commands.history import count, row
 from holychat.commands.history.lines import data
-from holychat.commands.history.shelf import opened
 from holychat.core import foreign, formats
 from holychat.core.failure import UsageError
 from holychat.core.sanitize import visible
 from holychat.engine.export import FORMS, form_of, parts, there, to_file
+from holychat.engine.shelf import opened
 from holychat.exits import Exit
 
 if TYPE_CHECKING:

@@ -63,7 +63,6 @@ def start(settings: Settings, old: str, new: str, shadow: float, *, yes: bool) -
 def _daily(settings: Settings, state: Migration, used: Usage) -> str:
     """What a day of copies costs at the new provider, in money; "" where nobody knows."""
     from holychat.core import chat
-    from holychat.core.price import money
     from holychat.prices import Prices
 
     if not used.requests:
@@ -75,7 +74,7 @@ def _daily(settings: Settings, state: Migration, used: Usage) -> str:
     if each is None:
         return ""
     daily = round(each * used.requests / used.days * state.shadow)
-    return money(daily, settings["money.currency"], prices.exchange)
+    return settings.cash(daily)
 
 
 def status(settings: Settings, *, json: bool) -> Exit:

@@ -21,6 +21,7 @@ from holychat.store.conversations import fork as copied
 from holychat.store.conversations import rename as renamed
 from holychat.store.ids import now
 from holychat.store.search import search as find_words
+from holychat.store.side import beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,7 +134,8 @@ async def fork(repl: Repl, _: str) -> None:
     if not repl.chat.exchanges:
         raise UsageError("there is nothing to fork yet")
     copy = await session.stored(copied, here, here.head)
-    repl.chat.enter(copy, await session.stored(branch, copy))
+    path = await session.stored(branch, copy)
+    repl.chat.enter(copy, path, *await session.stored(beside, copy.id, path))
     repl.note(f"a copy, {copy.short}; the one until here is {here.short}")
 
 

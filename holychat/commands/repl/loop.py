@@ -421,7 +421,11 @@ class Repl(Voice):
             raise
         if self.orphan and self.chat.exchanges:  # it is the last answer, and soon no more
             self.orphan = ""
-        await self._show(self.chat.send(prompt, again=again))
+        try:
+            await self._show(self.chat.send(prompt, again=again))
+        except UsageError:  # it is too long, and the user wants to hear of that first
+            self.default, self.editing = prompt, again
+            raise
         if self.opened is not None:
             self._titling = asyncio.get_running_loop().create_task(self.opened.entitle(self.chat))
             self._titling.add_done_callback(lambda _: self._prompt.refresh())

@@ -171,11 +171,13 @@ class Prompt:
         repl = self._repl
         return toolbar.line(
             who(*repl.asked),
-            repl.talk.usage() if repl.talk else Usage(),
+            repl.talk.used if repl.talk else Usage(),
             self._hint,
+            cash=repl.settings.cash,
             title=repl.title,
             multiline=repl.multiline,
             width=env.width(),
+            fill=repl.talk.fitting.fill(repl.talk) if repl.talk else None,
         )
 
     def _offers(self, kind: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The slash commands: one decorated function each, which also feeds help and completion.
 
 Owns what they do to a conversation, and how a line finds its command. Adding a command is one
-function here; those that work on what is kept are in `kept`.
+function here; those that work on what is kept are in `kept`, on what is sent in `context`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import inspect
 import os
 from typing import TYPE_CHECKING
 
-from holychat.commands.repl import kept
+from holychat import env
+from holychat.commands.repl import context, kept
 from holychat.commands.repl.table import Command, Table
 from holychat.core.choose import nearest
 from holychat.core.codeblocks import CodeBlock, code_blocks
@@ -174,7 +175,7 @@ async def discard(repl: Repl, _: str) -> None:
     repl.note("thrown away; its prompt stands in the line again")
 
 
-COMMANDS |= kept.COMMANDS  # they stand here in /help
+COMMANDS |= context.COMMANDS | kept.COMMANDS  # they stand here in /help
 
 
 @command("FILE")
@@ -286,7 +287,33 @@ def tokens(repl: Repl, _: str) -> None:
     from holychat.screen.words import tokens as count
 
     asked = len(repl.chat.exchanges)
-    repl.say(f"  {asked} {'exchange' if asked == 1 else 'exchanges'}: {count(repl.chat.usage())}")
+    repl.say(f"  {asked} {'exchange' if asked == 1 else 'exchanges'}: {count(repl.chat.used)}")
+
+
+@command()
+def cost(repl: Repl, _: str) -> None:
+    """What this conversation cost so far, and would cost elsewhere."""
+    from holychat.commands.repl import spent
+
+    for line in spent.lines(repl.chat, repl.settings):
+        repl.say(f"  {line}")
+
+
+@command(kept=True)
+async def stats(repl: Repl, _: str) -> None:
+    """What was used today, in this conversation and in 30 days."""
+    from holychat.engine.ledger import money_of
+    from holychat.engine.statistics import brief
+    from holychat.engine.times import now
+    from holychat.screen import stats as drawn
+    from holychat.screen.pen import Pen
+
+    session = await repl.session()
+    said = await session.stored(brief, repl.settings, now(), session.recorder.conversation)
+    plain = not env.blocks(os.environ)
+    looks = drawn.Looks(Pen(repl.theme), env.width() - 1, money_of(repl.settings), plain)
+    for line in drawn.short(said, looks):
+        repl.say(f"  {line}")
 
 
 @command("[show|hide]", takes="show hide", alone=True)

@@ -11,9 +11,15 @@ from prompt_toolkit.formatted_text import FormattedText
 
 from holychat.core.sanitize import one_line
 from holychat.screen.theme import color
+from holychat.screen.words import price
 
 if TYPE_CHECKING:
     from holychat.core.chat import Usage
+    from holychat.screen.words import Cash
+
+
+LITTLE = 0.01  # of the context: less is not worth a word
+NEARLY = 0.8  # from here on it is coloured
 
 
 def style(theme: str) -> dict[str, str]:
@@ -43,11 +49,24 @@ def style(theme: str) -> dict[str, str]:
 
 
 def line(
-    left: str, usage: Usage, hint: str, *, title: str, multiline: bool, width: int
+    left: str,
+    usage: Usage,
+    hint: str,
+    *,
+    cash: Cash,
+    title: str,
+    multiline: bool,
+    width: int,
+    fill: float | None = None,
 ) -> FormattedText:
-    """The fragments of the toolbar, at most `width` cells."""
+    """The fragments of the toolbar, at most `width` cells. `fill` is how full the context is."""
     said = usage.prompt + usage.completion
-    right = [f"{'≈' if usage.estimated else ''}{said:,} tok"] if said else []
+    full = f"ctx {fill * 100:.0f} %" if fill and fill >= LITTLE else ""
+    right = [full] if full else []
+    right += [f"{'≈' if usage.estimated else ''}{said:,} tok"] if said else []
+    paid = price(usage, cash)
+    if paid and said and len("   ".join([left, *right, paid])) + 4 <= width:  # else it can wait
+        right.append(paid)
     if multiline:
         right.append("Enter: new line · Esc Enter: send")
     tail = "   ".join(right)
@@ -59,5 +78,8 @@ def line(
     if hint:
         shown.append(("class:hint", f"   {one_line(hint, max(8, width - len(left) - 4))}"))
     elif tail:
+        if full and (fill or 0) >= NEARLY:
+            shown.append(("class:hint", f"   {full}"))
+            tail = tail.removeprefix(full).lstrip()
         shown.append(("class:bottom-toolbar.text", f"   {tail}"))
     return shown

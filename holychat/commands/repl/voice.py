@@ -104,4 +104,5 @@ class Voice:
             fps=self.settings["ui.fps"],
             typed=typed,
             passing="Ctrl-N",
+            cash=self.settings.cash,
         )

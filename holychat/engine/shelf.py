@@ -1,4 +1,7 @@
-"""The store, as these commands open it: never made by looking at it, never put aside."""
+"""The store, as commands open it that look at what is kept: never made by that, never put aside.
+
+Must not know what is looked for.
+"""
 
 from __future__ import annotations
 

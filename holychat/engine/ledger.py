@@ -1,0 +1,120 @@
+"""What was spent, in money: the prices of the settings, and calls whose price was not known then.
+
+Owns the way from a provider's name in the store to the one whose prices hold, and the pricing of
+what was recorded without a price, by the price list as it was on that day. Must not know SQL
+(`store.tally` brings the rows) nor a tariff (`core.price` does), and fetches no key.
+
+An average stands for the length of the prompts where that decides about the price.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cache, partial
+from typing import TYPE_CHECKING
+
+from holychat.core.chat import Usage
+from holychat.core.failure import SettingsError
+from holychat.core.price import WEEK, cost, money
+from holychat.core.provider import Provider
+from holychat.prices import Prices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from holychat.core.tally import Entry, Unpriced
+    from holychat.settings import Settings
+
+    ProviderOf = Callable[[str], Provider | None]
+
+SLOT = 1800  # seconds
+_THURSDAY = 3 * 1440  # the week's minute at which 1970 began
+
+
+def prices_of(settings: Settings) -> tuple[Prices, ProviderOf]:
+    """The prices that hold for this user, and whose they are by a name in the store; None where
+    the settings know the name no more."""
+
+    @cache
+    def provider_of(name: str) -> Provider | None:
+        try:
+            said = {
+                each: settings[f"providers.{name}.{each}"]
+                for each in ("base_url", "dialect", "needs_key")
+            }
+        except SettingsError:
+            return None
+        return Provider(name, **said) if said["base_url"] else None
+
+    return Prices(settings.prices, settings.rates), provider_of
+
+
+def money_of(settings: Settings) -> Callable[[int | None], str]:
+    """How a sum of 10^-12 US dollars is shown to this user."""
+    exchange = Prices(rates=settings.rates).exchange
+    return partial(money, currency=settings["money.currency"], exchange=exchange)
+
+
+def priced(
+    entries: Iterable[Entry],
+    unpriced: Iterable[Unpriced],
+    prices: Prices,
+    provider_of: ProviderOf,
+) -> list[Entry]:
+    """The entries, with the cost of all whose price is known by now; the rest stays unpriced."""
+    return settled(entries, costs(unpriced, prices, provider_of))
+
+
+def settled(entries: Iterable[Entry], found: Iterable[tuple[Unpriced, int]]) -> list[Entry]:
+    """The entries, with the costs that were found (see `costs`)."""
+    rows = {entry[:3]: entry for entry in entries}
+    for rest, pico in found:
+        key = rest[:3]
+        if key in rows:  # else another holychat has just added it
+            rows[key] = rows[key]._replace(tally=rows[key].tally.settled(rest, pico))
+    return list(rows.values())
+
+
+def costs(
+    unpriced: Iterable[Unpriced], prices: Prices, provider_of: ProviderOf
+) -> Iterator[tuple[Unpriced, int]]:
+    """(calls, their cost in 10^-12 US dollars) of those whose price is known by now."""
+    begins = cache(_begin)  # not for longer: where the wall stands may change
+    for rest in unpriced:
+        begin, provider = begins(rest.day), provider_of(rest.provider)
+        if begin is None or provider is None:
+            continue
+        pico = _cost(rest, provider, prices, _at(begin, rest.slot))
+        if pico is not None:
+            yield rest, pico
+
+
+def began(rest: Unpriced) -> int | None:
+    """When such calls began, Unix time; None where their day is not known."""
+    begin = _begin(rest.day)
+    return None if begin is None else _at(begin, rest.slot)
+
+
+def _cost(rest: Unpriced, provider: Provider, prices: Prices, at: int) -> int | None:
+    rate = prices.rate(provider, rest.model, at)
+    if rate is None:
+        return None
+    if rate.special:
+        minute = (_THURSDAY + at // 60) % WEEK
+        each = rest.prompt // max(1, rest.calls)
+        tariff = next((one.tariff for one in rate.special if one.holds(each, minute)), rate.tariff)
+        rate = rate._replace(tariff=tariff, special=())
+    return cost(rate, Usage(rest.prompt, rest.completion, rest.cached), 0, prices.exchange)
+
+
+def _begin(day: str) -> int | None:
+    """When a day on the wall begins, Unix time."""
+    try:
+        return int(datetime.fromisoformat(day).astimezone().timestamp())
+    except (ValueError, OverflowError, OSError):  # an attempt from nowhen has no day
+        return None
+
+
+def _at(begin: int, slot: int) -> int:
+    """The half hour of the UTC day that is within the day on the wall."""
+    return begin + (slot * SLOT - begin) % 86400
