@@ -19,4 +19,5 @@ class Exit(IntEnum):
 
 def of_failure(failure: Failure) -> Exit:
     """The code of a failure with nothing to show for it."""
-    return Exit.SETTINGS if failure.kind is Kind.AUTH else Exit.PROVIDERS
+    own = failure.kind in (Kind.AUTH, Kind.LIMIT)  # for the user to settle
+    return Exit.SETTINGS if own else Exit.PROVIDERS

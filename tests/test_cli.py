@@ -42,7 +42,8 @@ def test_exit_codes_do_not_change() -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_the_code_of_a_failure(kind: Kind) -> None:
-    expected = Exit.SETTINGS if kind is Kind.AUTH else Exit.PROVIDERS
+    own = kind in (Kind.AUTH, Kind.LIMIT)
+    expected = Exit.SETTINGS if own else Exit.PROVIDERS
     assert exits.of_failure(Failure(kind, "")) is expected
 
 

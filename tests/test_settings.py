@@ -118,6 +118,11 @@ def test_the_defaults_themselves() -> None:
         "migrate.slower": 0.25,
         "migrate.settle": 48.0,
         "migrate.look": 60.0,
+        "limits.answer": "",
+        "limits.conversation": "",
+        "limits.day": "",
+        "limits.month": "",
+        "limits.hold": True,
         "context.policy": "trim",
         "context.reserve": 0,
         "context.model": "",
@@ -162,6 +167,11 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {  # name: (flag, environment or .env
     "migrate.slower": (0.1, "0.2", 1),
     "migrate.settle": (0.0, "1", 2),
     "migrate.look": (0.0, "1", 2),
+    "limits.answer": ("0.1", "0.2", "0.3"),
+    "limits.conversation": ("1", "2", "3"),
+    "limits.day": ("200k tokens", "1.5", "2"),
+    "limits.month": ("20", "30", "40"),
+    "limits.hold": (False, "true", False),
     "context.policy": ("stop", "summarize", "trim"),
     "context.reserve": (1, "2", 3),
     "context.model": ("a", "b", "c"),
@@ -188,7 +198,8 @@ def test_precedence_of_every_field_over_every_set_of_layers(
     place: Place, field: rules.Field
 ) -> None:
     flag, text, config = SAMPLES[field.name]
-    parsed = {"off": False}.get(text, field.type(text) if isinstance(field.type, type) else text)
+    typed = isinstance(field.type, type) and field.type is not object
+    parsed = {"off": False}.get(text, field.type(text) if typed else text)
     dotenv = field.dotenv and field.name not in ("proxy", "ca")  # those need a key beside them
     for layers in itertools.product([False, True], repeat=4):
         by_flag, by_environ, by_dotenv, by_config = layers

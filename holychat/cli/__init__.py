@@ -24,6 +24,7 @@ from holychat.cli.options import (
     Model,
     NoColor,
     NoFailover,
+    NoLimits,
     NoStore,
     Param,
     ProviderName,
@@ -67,6 +68,7 @@ def root(
     no_store: NoStore = False,
     no_failover: NoFailover = False,
     hedge: Hedge = False,
+    no_limits: NoLimits = False,
     quiet: Quiet = False,
     no_color: NoColor = False,
     again: Again = False,
@@ -114,12 +116,16 @@ def ask(
     ] = None,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Ask for one piece.")] = False,
     no_stdin: Annotated[bool, typer.Option("--no-stdin", help="Leave stdin alone.")] = False,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be sent and cost; send nothing.")
+    ] = False,
     reasoning: Reasoning = "",
     timeout: Timeout = None,
     store: Store = "",
     no_store: NoStore = False,
     no_failover: NoFailover = False,
     hedge: Hedge = False,
+    no_limits: NoLimits = False,
     quiet: Quiet = False,
     no_color: NoColor = False,
     again: Again = False,
@@ -140,7 +146,8 @@ def ask(
     uncoloured(no_color)
     form = form_of(json, jsonl, raw)
     words = " ".join(prompt) if prompt else None
-    raise typer.Exit(_ask(shared, words, form=form, stream=not no_stream, no_stdin=no_stdin))
+    stream = not no_stream
+    raise typer.Exit(_ask(shared, words, form=form, stream=stream, no_stdin=no_stdin, dry=dry))
 
 
 @app.command()

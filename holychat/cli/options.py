@@ -39,6 +39,7 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No notices on stderr
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours.")]
 Store = Annotated[str, typer.Option(metavar="FILE", help="Where conversations are kept.")]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Keep nothing of it.")]
+NoLimits = Annotated[bool, typer.Option("--no-limits", help="Go past the limits, this time.")]
 Hedge = Annotated[bool, typer.Option("--hedge", help="Ask a second one when it is late.")]
 NoFailover = Annotated[bool, typer.Option("--no-failover", help="Ask nobody but the provider.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -91,7 +92,7 @@ def uncoloured(wanted: bool) -> None:
 
 _SHARED = (
     "model", "provider", "system", "option", "reasoning", "timeout", "store", "no_store", "quiet",
-    "no_color", "session", "again", "no_failover", "hedge",
+    "no_color", "session", "again", "no_failover", "hedge", "no_limits",
 )  # fmt: skip
 
 
@@ -108,6 +109,7 @@ def load(shared: dict[str, Any]) -> Settings:
         "provider": shared.get("provider") or None,
         "system": shared.get("system"),
         "ui.reasoning": shared.get("reasoning") or None,
+        "limits.hold": False if shared.get("no_limits") else None,
         "failover.hedge": True if shared.get("hedge") else None,
         "failover.providers": "none" if shared.get("no_failover") else None,
         "store": "none" if shared.get("no_store") else shared.get("store") or None,

@@ -38,6 +38,8 @@ def run(settings: Settings, wish: Wish) -> Exit:
     if not wish.quiet:
         for notice in settings.notices:
             env.err(f"holychat: {notice}", dim=True)
+    if wish.dry:
+        return asyncio.run(_rehearse(settings, wish, prompt))
     painted = form(wish) == "live"
     if painted:
         env.echo(on=False)  # a key that is pressed meanwhile would show in the panel
@@ -148,6 +150,41 @@ def _look(settings: Settings, wish: Wish) -> Look:
     )
 
 
+async def _rehearse(settings: Settings, wish: Wish, prompt: str) -> Exit:
+    """What would be sent: the body on stdout, the rest beside it."""
+    from json import dumps
+
+    from holychat.engine.preview import preview, whom
+
+    session = Session(settings, os.environ, wish.timeout)
+    try:
+        if wish.session or wish.again:
+            chat = await session.resumed(wish.session, wish.model, wish.provider)
+        else:
+            chat = session.chat(*whom(session, wish.model, wish.provider))
+        chat.params.update(wish.params)
+        chat.stream = wish.stream
+        found = await preview(session, chat, prompt)
+    finally:
+        session.recorder.close()
+    if wish.form in ("json", "jsonl"):
+        usd = {"cost": found.cost, "answer": found.answer}
+        costs = {name: None if one is None else one / 10**12 for name, one in usd.items()}
+        env.out(dumps({**found._asdict(), **costs}, ensure_ascii=False))
+        return Exit.OK
+    env.out(dumps(found.body, ensure_ascii=False, indent=2))
+    cost, answer = settings.cash(found.cost), settings.cash(found.answer)
+    lines = [
+        f"nothing is sent; it would go to {found.url}",
+        f"≈{found.tokens:,} tokens in: {cost}; each 1,000 tokens of the answer: {answer}",
+    ]
+    if found.left_out:
+        lines.append(f"the first {found.left_out} turns would be left out")
+    for line in () if wish.quiet else lines:
+        env.err(f"· {line}", dim=True)
+    return Exit.OK
+
+
 def _watch() -> list[Exception]:
     """Cancel the current task when the reader of our pipe leaves, and on SIGTERM.
 
@@ -215,7 +252,9 @@ def _report(session: Session, wish: Wish, turn: Turn) -> Exit:
         env.err(f"holychat: the answer is not complete: {ending(turn)}")
         return Exit.CUT
     if not wish.quiet and form(wish) == "plain" and env.is_terminal(env.STDERR):
-        env.err(f"· {turn.model} on {turn.provider} · {summary(turn, session.settings.cash)}", dim=True)
+        env.err(
+            f"· {turn.model} on {turn.provider} · {summary(turn, session.settings.cash)}", dim=True
+        )
     return Exit.OK
 
 

@@ -65,6 +65,7 @@ class Kind(StrEnum):
     TOO_BIG = "too-big"  # one event over the bound
     IGNORED = "prefix-ignored"  # it was to go on with an answer, and began another
     OUTRUN = "outrun"  # another provider was asked beside it, and was faster
+    LIMIT = "limit-reached"  # the user's own, of money or tokens: nothing was sent
     PASSED = "handed-on"  # nothing failed: the user handed the turn to the next provider
 
 
@@ -101,6 +102,7 @@ VERDICTS: dict[Kind, Verdict] = {
     Kind.TOO_BIG: Verdict(again=False, elsewhere=True, unhealthy=True, billed=True),
     Kind.IGNORED: Verdict(again=True, elsewhere=True, unhealthy=False, billed=True),
     Kind.OUTRUN: Verdict(again=False, elsewhere=True, unhealthy=False, billed=True),
+    Kind.LIMIT: Verdict(again=False, elsewhere=False, unhealthy=False),
     Kind.PASSED: Verdict(again=False, elsewhere=True, unhealthy=False, billed=True),
 }
 
@@ -113,7 +115,7 @@ HINTS: dict[Kind, str] = {
     Kind.AUTH: "Check the key: set {env}, or run `holychat setup -p {name}`.",
     Kind.BALANCE: "Top up the account, or choose another provider with -p.",
     Kind.MODEL: "`holychat models -p {name}` lists what it has.",
-    Kind.CONTEXT: "The conversation is longer than the model's window: /clear or choose another.",
+    Kind.CONTEXT: "It is longer than the model's window: /compact or /clear, or choose another.",
     Kind.RATE: "Wait a little, or choose another provider with -p.",
     Kind.GARBAGE: "Is base_url right? It must be the part before /chat/completions.",
     Kind.TIMEOUT_FIRST: "It may be busy; --timeout N waits longer.",

@@ -1,7 +1,7 @@
-"""What was used and what it cost, counted: the sums, the limits, and how long it took.
+"""What was used and what it cost, counted: the sums, and how long it took.
 
-Owns the arithmetic of statistics and limits: how sums merge, what a rate is, how percentiles come
-out of a histogram, when a limit is reached. Must not know SQL (`store.tally` fills these), nor a
+Owns the arithmetic of statistics: how sums merge, what a rate is, how percentiles come out of a
+histogram. Must not know SQL (`store.tally` fills these), nor a
 price (`core.price` does). Money is in 10^-12 US dollars, an integer, so that sums are exact.
 """
 
@@ -285,77 +285,3 @@ class Pace(NamedTuple):
 
     first: Histogram = Histogram()
     total: Histogram = Histogram()
-
-
-# --- Limits ---------------------------------------------------------------------------------------
-
-Scope = Literal["conversation", "day", "month"]
-Unit = Literal["cost", "tokens"]
-
-
-class Spent(NamedTuple):
-    """What was used up: `cost` is a lower bound where there are `unpriced` calls. `reserved` is
-    what turns that are under way may still use."""
-
-    cost: int = 0
-    tokens: int = 0
-    unpriced: int = 0
-    reserved: int = 0
-    reserved_tokens: int = 0
-
-
-class Limit(NamedTuple):
-    """At most so much in a conversation, a day or a month (by the wall's calendar)."""
-
-    scope: Scope
-    unit: Unit
-    most: int
-
-
-class Level(NamedTuple):
-    """How full a limit is: `spent`, `reserved` by others, and `asked` for what comes next."""
-
-    limit: Limit
-    spent: int
-    reserved: int = 0
-    asked: int = 0
-    unpriced: int = 0  # calls in it whose cost is not known
-
-    @property
-    def after(self) -> int:
-        return self.spent + self.reserved + self.asked
-
-    @property
-    def percent(self) -> int:
-        """How full it would be, rounded down, so that 100 is really full."""
-        return 100 * self.after // self.limit.most if self.limit.most > 0 else 100
-
-    @property
-    def refused(self) -> bool:
-        """It is full already, or would be more than full."""
-        return self.spent + self.reserved >= self.limit.most or self.after > self.limit.most
-
-
-class Verdict(NamedTuple):
-    """The levels of all limits, in their order. Where one refuses, nothing was reserved, unless it
-    was overridden."""
-
-    levels: tuple[Level, ...] = ()
-
-    @property
-    def refusing(self) -> Level | None:
-        """The limit that refuses; the fullest of several."""
-        full = [level for level in self.levels if level.refused]
-        return max(full, key=lambda level: level.percent, default=None)
-
-    def near(self, percent: int = 80) -> list[Level]:
-        """The limits that are at least so full, the fullest first."""
-        found = [level for level in self.levels if level.percent >= percent]
-        return sorted(found, key=lambda level: -level.percent)
-
-
-def level(limit: Limit, spent: Spent, cost: int | None = None, tokens: int = 0) -> Level:
-    """How full a limit is with `cost` (None: not known) and `tokens` more."""
-    if limit.unit == "tokens":
-        return Level(limit, spent.tokens, spent.reserved_tokens, tokens)
-    return Level(limit, spent.cost, spent.reserved, cost or 0, spent.unpriced)

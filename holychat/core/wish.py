@@ -27,3 +27,4 @@ class Wish:
     timeout: float | None = None
     session: str = ""
     again: bool = False
+    dry: bool = False  # show what would be sent

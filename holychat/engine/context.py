@@ -1,17 +1,16 @@
 """What of a conversation is sent, at work: its policy, the window, what the servers teach of it.
 
-Owns the plan of a turn (`core.context` chooses, this brings the sizes), the refusal of `stop`, the
-second try after a server found it too long, and what is remembered of a model: its window where
-only an error named it, and the scale between our weights and its counts. Sends nothing: summaries
-are made in `summary`.
+Owns the plan of a turn (`core.context` chooses, this brings the sizes), the refusal of `stop`, what
+is left out of a second try after a server found the first too long, and what is remembered of a
+model: its window where only an error named it, and the scale between our weights and its counts.
+Sends nothing: `tries` does, and summaries are made in `summary`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, MutableMapping
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import ceil
 from typing import TYPE_CHECKING
@@ -21,20 +20,19 @@ from holychat.core.chat import Notice
 from holychat.core.context import Known, Room
 from holychat.core.failure import Failure, Kind, UsageError
 from holychat.core.tokens import DOCUMENTED, NOTHING, features
-from holychat.engine.failover import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Sequence
 
     from holychat.core.chat import Tried, Turn
     from holychat.core.context import Summary
     from holychat.core.provider import Provider
     from holychat.core.tokens import Counts, Ratios
-    from holychat.engine.conversation import Chat, Exchange, Fold
+    from holychat.engine.conversation import Chat, Exchange
     from holychat.engine.failover import Candidate
 
 Sizes = Callable[["Provider", str], tuple[int | None, int | None]]  # window, longest answer
-STALE = 0.5  # of the room: below it, what a server counts is worth no write to the disk
+WORTH = 0.5  # of the room: below it, what a server counts is worth no write to the disk
 HINT = (
     "/compact summarises the conversation, /clear begins another; context.policy = trim leaves old"
     " turns out by itself; another model may have a larger window."
@@ -198,7 +196,7 @@ class Fitting:
         """Make the plan of a request, with a summary where that is wanted (`spent` takes what it
         cost), and say what is left out. Raises Failure where the policy is to stop."""
         plan = self.planned(chat, asked, who, most)
-        policy = self.policy
+        policy, self._guess = self.policy, self._guess if most is not None else None
         if plan.cut > plan.done and policy == "stop":
             raise Failure(Kind.CONTEXT, *_too_long(chat, plan))
         if plan.cut > plan.done and policy == "summarize":
@@ -257,7 +255,7 @@ class Fitting:
         """What the server counted for the request that was sent by the plan."""
         one, plan = turn.attempts[-1], self.plan
         key = one.provider, one.model
-        if one.usage is None or not turn.text:
+        if one.usage is None or one.at or not turn.text:
             return
         known = self.known.get(key, Known())
         if self._guess is not None and self._guess[0] == key:
@@ -265,7 +263,7 @@ class Fitting:
             self.known[key], self._guess = known, None
         if one.usage.estimated or plan.weight < context.SMALL or plan.room is None:
             return
-        if key != (chat.provider.name, chat.model) or plan.weight < STALE * plan.room:
+        if key != (chat.provider.name, chat.model) or plan.weight < WORTH * plan.room:
             return
         raw = one.usage.prompt / plan.weight * context.SURE
         if not context.LEAST <= raw <= context.MOST:  # it counts something else
@@ -294,47 +292,6 @@ class Fitting:
 
         turns = range(plan.cut, len(chat.exchanges))
         return plan.cut + bisect_left(turns, x=True, key=reached) + 1
-
-
-class Tries:
-    """The requests of one turn: one as a rule, and once more with less, where the provider says
-    that it was too long and the policy lets us."""
-
-    def __init__(self, chat: Chat, asked: Asked, fold: Fold) -> None:
-        self._chat = chat
-        self._asked = asked
-        self._fold = fold
-        self._way = chat.way()
-        self._most: int | None = None
-        self._again = True
-
-    async def replies(self) -> AsyncGenerator[Notice | Reply, None]:
-        """What is to be said, and each reply, which is to be read within `judged`."""
-        chat, fold, asked = self._chat, self._fold, self._asked
-        fitting, prompt, before = chat.fitting, asked.prompt, asked.before
-        while self._again:
-            self._again = False
-            notices = fitting.fitted(chat, asked, fold.aside, self._way.first, self._most)
-            async with aclosing(notices):
-                async for notice in notices:
-                    yield notice
-            messages = chat.messages(prompt, before, fitting.plan)
-            fold.request = replace(fold.request, messages=messages)
-            yield Reply(self._way, fold.request)
-
-    @contextmanager
-    def judged(self, reply: Reply) -> Iterator[None]:
-        """Whether another one follows; what it is not for is raised as it comes."""
-        try:
-            yield
-        except Failure as failure:
-            if self._most is not None or self._fold.spoken or failure.kind is not Kind.CONTEXT:
-                raise
-            self._way = replace(self._way, first=reply.asked)
-            self._most = self._chat.fitting.refused(self._chat, self._asked, failure, reply.asked)
-            if self._most is None:
-                raise
-            self._again = True
 
 
 def covering(summary: Summary | None, before: Sequence[Exchange]) -> Summary | None:

@@ -38,7 +38,8 @@ from holychat.core.titles import title_of
 from holychat.core.tokens import DOCUMENTED, Ratios, features
 from holychat.core.tokens import request as request_tokens
 from holychat.engine import failover
-from holychat.engine.context import Asked, Fitting, Tries
+from holychat.engine.context import Asked, Fitting
+from holychat.engine.tries import Tries
 from holychat.store.ids import new_id
 from holychat.store.recorder import Recorder
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from holychat.core.provider import Provider
     from holychat.engine.context import Plan
     from holychat.engine.health import Board
+    from holychat.engine.purse import Purse
     from holychat.net.client import Client
 
 
@@ -106,6 +108,7 @@ class Chat:
     ratios: Counted = lambda *_: DOCUMENTED
     clock: Callable[[], float] = time.monotonic
     fitting: Fitting = field(default_factory=Fitting)
+    purse: Purse | None = None  # what may be used
     summary: Summary | None = None  # of the first turns, which are not sent
 
     def messages(
@@ -288,6 +291,8 @@ class Chat:
         if turn is None:
             turn = fold.turn(Finish.INTERRUPTED)
         self.used += turn.usage or Usage()
+        if self.purse is not None:
+            self.purse.used(turn.usage)
         if partial is not None:
             turn = _joined(partial, turn)
         self.recorder.end(turn)

@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from holychat.core.chat import Request, Turn, Usage
     from holychat.core.health import Standing
     from holychat.core.history import Conversation
+    from holychat.engine.purse import Purse
     from holychat.settings import Settings
 
 LISTING = 5.0  # seconds that a name is worth waiting for its provider's list
+LIMITED = ("answer", "conversation", "day", "month")
 STALE = 24 * 3600.0  # seconds after which a cached model list is fetched again
 
 
@@ -63,6 +65,7 @@ class Session:
         self.client = Client(timers, self.learned.quirks)
         self.recorder = Recorder(store_path(settings, environ), ours=not settings["store"])
         self.scale = Scale(self.recorder)
+        self.purse = self._limited(settings)
         self.split = Split(settings, self.recorder)
         self.board = Board(self.recorder, self._policy(), self._limits, rates=self.client.rates)
         self.shadow = Shadow(self.split, self.client, self.board, self.recorder, self.choose)
@@ -115,10 +118,20 @@ class Session:
         chat.resolve = lambda name: self._substitute(name, chat.model)
         chat.place = lambda: self._place(chat)
         chat.price = self._price
+        chat.purse = self.purse
         chat.ratios = self.scale.of
         chat.fitting = self._fitting()
         chat.ended = lambda request, turn: self._ended(chat, request, turn)
         return chat
+
+    def _limited(self, settings: Settings) -> Purse | None:
+        """What may be used; None where nothing limits it."""
+        if not any(settings[f"limits.{name}"] for name in LIMITED):
+            return None
+        from holychat.engine.purse import Purse, limits_of  # for this case only
+
+        found = limits_of(settings, self.prices.exchange)
+        return Purse(found, self.recorder, settings.cash, settings["limits.hold"])
 
     async def _place(self, chat: Chat) -> list[str]:
         """Whose the next turn is, and what is known of how it counts."""

@@ -58,8 +58,9 @@ def price(usage: Usage, cash: Cash) -> str:
     where none has; "" for what costs nothing."""
     if not usage.cost:
         return "cost ?" if usage.partly else ""
-    mark = "≥ " if usage.partly else "≈" if usage.estimated else ""
-    return f"{mark}{cash(usage.cost)}"
+    shown = cash(usage.cost)
+    about = "≈" if usage.estimated and not shown.startswith("<") else ""
+    return f"{'≥ ' if usage.partly else about}{shown}"
 
 
 def summary(turn: Turn, cash: Cash) -> str:

@@ -114,6 +114,15 @@ def clean_currency(text: str) -> str:
     return code
 
 
+def clean_limit(raw: object) -> str:
+    """A limit as it was written; empty for none."""
+    from holychat.core.limits import written
+
+    if str(raw).strip():
+        written(raw)
+    return str(raw).strip()
+
+
 def check_measured(currency: str) -> None:
     """A rate is that of a currency, and the dollar has none."""
     if clean_currency(currency) == "USD":
@@ -133,6 +142,12 @@ def _seconds(name: str, default: float, text: str) -> Field:
 def _breaker(name: str, default: float, text: str, low: float, high: float) -> Field:
     env = (f"HOLYCHAT_BREAKER_{name.upper()}",)
     return Field(f"breaker.{name}", default, type(default), env, text, low=low, high=high)
+
+
+def _limit(scope: str, text: str) -> Field:
+    env = (f"HOLYCHAT_LIMIT_{scope.upper()}",)
+    help_ = f"What {text} may use at most: a sum of money like 2.50, or 200k tokens."
+    return Field(f"limits.{scope}", "", object, env, help_, clean=clean_limit)
 
 
 def _migrate(name: str, default: float, text: str, low: float, high: float) -> Field:
@@ -295,6 +310,17 @@ FIELDS: tuple[Field, ...] = (
         str,
         ("HOLYCHAT_CONTEXT_MODEL",),
         "The model that summarises, an alias or provider/model. Empty: that of the conversation.",
+    ),
+    _limit("answer", "an answer"),
+    _limit("conversation", "a conversation"),
+    _limit("day", "all of a day"),
+    _limit("month", "all of a month"),
+    Field(
+        "limits.hold",
+        default=True,
+        type=bool,
+        env=("HOLYCHAT_LIMITS",),
+        help="false: the limits are shown, and nothing is refused.",
     ),
     Field(
         "money.currency",

@@ -1,15 +1,15 @@
 """Limits, held between processes: what a turn may use is reserved before its request goes out.
 
 Owns the check and the reservation, which are one immediate transaction: of two processes that both
-want what is left, one gets it. What a reservation is of, `core.tally` says; closing a turn ends it,
-and so does the death of its writer. Must not know a price: the estimate comes in.
+want what is left, one gets it. What it is held against, `core.limits` says; closing a turn ends
+it, and so does the death of its writer. Must not know a price: the estimate comes in.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holychat.core.tally import Limit, Spent, Verdict, level
+from holychat.core.limits import Limit, Spent, Verdict, level
 from holychat.store.ids import now
 from holychat.store.tally import days, spent
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from holychat.core.limits import Spent
 from holychat.core.tally import (
     Entry,
     Group,
@@ -16,7 +17,6 @@ from holychat.core.tally import (
     Pace,
     Period,
     Recorded,
-    Spent,
     Tally,
     Unpriced,
     grouped,

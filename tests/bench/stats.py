@@ -19,7 +19,8 @@ from typing import Any, get_args
 from unittest.mock import patch
 
 from holychat.core.chat import Finish, Timings, Tried, Turn, Usage
-from holychat.core.tally import Limit, Period, Scope, Unit, total
+from holychat.core.limits import Limit, Scope, Unit
+from holychat.core.tally import Period, total
 from holychat.store import budget, rollup, tally, turns
 from holychat.store import db as db_module
 from holychat.store.db import Database

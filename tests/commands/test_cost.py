@@ -18,7 +18,7 @@ import pytest
 from holychat import settings as rules
 from holychat.commands import cost
 from holychat.commands.cost import data, lines, prompt, work
-from holychat.commands.cost.amounts import amount, share
+from holychat.core.amounts import amount, share
 from holychat.core.chat import Finish, Timings, Tried, Turn, Usage
 from holychat.core.price import PICO
 from holychat.core.whatif import Offer, part_of

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from tests.commands.test_repl import PROMPT, to
 from tests.commands.test_repl_store import begin, enter, rows, sent, store, toolbar
+from tests.engine.test_fitting import Windowed
 from tests.process import Place
 from tests.provider import DONE, Provider, answer, chunk, error, on_loop, usage
 from tests.terminal import Terminal
@@ -133,6 +135,26 @@ async def test_with_stop_the_prompt_stands_again(tmp_path: Path) -> None:
         text = " ".join(term.text().split())
         assert "tokens too long for deepseek-chat on holysheep: 1,000 tokens" in text
         assert len(server.requests) == requests
+
+
+@on_loop
+async def test_what_one_run_learned_of_a_window_the_next_one_knows(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    async with Windowed(1000) as server, Windowed() as cheap:
+        server.models, cheap.models = ["test-model"], ["s"]
+        server.answers = repeat(LONG)
+        more = f'[providers.cheap]\nbase_url = "{cheap.base_url}"\nneeds_key = false\n'
+        place.provider(server.base_url, more=more, top='context.model = "cheap/s"')
+        for number in range(12):
+            words = ("ask", "-c") if number else ("ask",)
+            ended = await place.run(*words, f"question {number}", HOLYCHAT_CONTEXT="summarize")
+            assert (ended.code, ended.out.decode()) == (0, f"{LONG.rstrip()} \n")
+            if "summarising" in ended.err:
+                assert "to fit 1,000 tokens; /context shows it" in ended.err
+        assert server.refusals == 1
+        assert cheap.summaries > 1
+        assert server.summaries == 0
+        assert server.sent[-1][0].endswith("They spoke of many things.")
 
 
 @on_loop

@@ -127,7 +127,8 @@ async def test_conversations_are_listed_searched_and_resumed(tmp_path: Path) -> 
                 "› and lakes",
                 "They rest.",
             ]
-            assert toolbar(term) == "deepseek-chat on holysheep   24 tok   cost ?   Tell me about rivers"
+            shown = "deepseek-chat on holysheep   24 tok   cost ?   Tell me about rivers"
+            assert toolbar(term) == shown
             await ask(term, server, "and seas", "They are wide.")
             assert sent(server) == [
                 ("user", "Tell me about rivers"),

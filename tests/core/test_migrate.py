@@ -115,7 +115,13 @@ ROWS = [
     ("10", WELL, replace(WELL, first95=1.01), 0, ["first token, p95: 1.01 s at b, 0.80 s at a"]),
     ("10", WELL, replace(WELL, first50=None, first95=None), 0, []),
     ("10", WELL, replace(WELL, cost=0.2), 0, []),  # without the other's price
-    ("10", replace(WELL, cost=0.1), replace(WELL, cost=0.2), 0, ["cost of an answer: 0.20000 USD at b, 0.10000 USD at a"]),
+    (
+        "10",
+        replace(WELL, cost=0.1),
+        replace(WELL, cost=0.2),
+        0,
+        ["cost of an answer: 0.20000 USD at b, 0.10000 USD at a"],
+    ),
     (ASSESS, WELL, Figures(), 0, []),
     (ASSESS, Figures(count=2), Figures(), 0, ["a has 2 of the 10"]),
     (SHADOW, WELL, Figures(), 0, ["b has 0 of the 10"]),

@@ -1,4 +1,4 @@
-"""Sums, histograms and limits: arithmetic."""
+"""Sums and histograms: arithmetic."""
 
 from __future__ import annotations
 
@@ -13,15 +13,10 @@ from holychat.core.tally import (
     LAST,
     Entry,
     Histogram,
-    Level,
-    Limit,
-    Spent,
     Tally,
-    Verdict,
     bucket,
     edge,
     grouped,
-    level,
     total,
     unpacked,
 )
@@ -143,43 +138,3 @@ def test_what_is_out_of_range_is_at_an_end(seconds: float, number: int) -> None:
 def test_a_full_counter_does_not_run_over() -> None:
     histogram = Histogram((1 << 32) - 1) + Histogram(5 << 32)
     assert list(histogram.counts()) == [(0, (1 << 32) - 1), (1, 5)]
-
-
-# --- Limits ---------------------------------------------------------------------------------------
-
-DAY = Limit("day", "cost", 1000)
-
-
-def test_how_full_a_limit_is() -> None:
-    spent = Spent(500, 70, 1, 100, 20)
-    assert level(DAY, spent, 200, 9) == Level(DAY, 500, 100, 200, 1)
-    assert level(DAY, spent, None, 9).asked == 0
-    tokens = Limit("day", "tokens", 100)
-    assert level(tokens, spent, 200, 9) == Level(tokens, 70, 20, 9)
-    assert (level(DAY, spent, 200).percent, level(tokens, spent, 0, 9).percent) == (80, 99)
-
-
-@pytest.mark.parametrize(
-    ("most", "spent", "asked", "refused"),
-    [
-        (100, 0, 100, False),  # it just fits
-        (100, 0, 101, True),
-        (100, 99, 1, False),
-        (100, 100, 0, True),  # full already
-        (100, 150, 0, True),
-        (0, 0, 0, True),
-        (100, 99, 0, False),
-    ],
-)
-def test_when_a_limit_refuses(most: int, spent: int, asked: int, refused: bool) -> None:
-    found = Level(Limit("day", "tokens", most), spent, 0, asked)
-    assert found.refused == refused
-    assert (found.percent >= 100) >= refused
-
-
-def test_the_fullest_limit_refuses() -> None:
-    fine, near, full, over = (Level(DAY, spent) for spent in (100, 800, 1000, 2000))
-    assert Verdict((fine, full, over, near)).refusing == over
-    assert Verdict((fine, near)).refusing is None
-    assert Verdict((fine, near, full)).near() == [full, near]
-    assert Verdict().refusing is None

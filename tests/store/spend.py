@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from holychat.core.chat import Finish, Tried, Turn, Usage
-from holychat.core.tally import Limit, Spent
+from holychat.core.limits import Limit, Spent
 from holychat.store import budget, tally, turns
 from holychat.store.db import Database
 from tests.store.many import _together

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from holychat.core.chat import Finish, Tried, Turn, Usage
-from holychat.core.tally import Limit, Verdict
+from holychat.core.limits import Limit, Verdict
 from holychat.store import budget, conversations, tally, turns
 from holychat.store.db import Database
 from tests.store.spend import MOST, spend

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from holychat.core.context import Known
 from holychat.core.provider import QUIRKS, Provider, Quirks
-from holychat.store.learned import Learned
+from holychat.store.learned import WINDOW, Learned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,3 +98,36 @@ def test_the_memory_of_quirks_is_a_mapping_that_forgets_nothing(tmp_path: Path) 
     assert (len(quirks), list(quirks)) == (0, [])
     with pytest.raises(TypeError):
         del quirks["box"]
+
+
+def test_what_a_context_taught_survives_and_a_window_holds_for_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = learned(tmp_path)
+    assert ("box", "m") not in first.contexts
+    first.contexts["box", "m"] = Known(8192, 1.125)
+    first.contexts["box", "n"] = Known(0, 0.9375)
+    first.remember_models("box", ["m"], 1.0)
+    again = learned(tmp_path)
+    assert again.contexts["box", "m"] == Known(8192, 1.125)
+    assert again.contexts["box", "n"] == Known(0, 0.9375)
+    assert again.contexts.get(("box", "o"), Known()) == Known()
+    assert again.models("box") == ["m"]
+    assert learned(tmp_path, THERE).contexts.get(("box", "m")) is None
+    later = time.time() + WINDOW + 1
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert again.contexts["box", "m"] == Known(0, 1.125)  # it may have a larger one now
+    with pytest.raises(TypeError):
+        del again.contexts["box", "m"]
+    assert (len(again.contexts), list(again.contexts)) == (0, [])
+
+
+@pytest.mark.parametrize("row", ["3", "[1, 2]", '["8", 1, 1]', "[NaN, 1, 1]", "[1, -1, 1]", "{}"])
+def test_a_spoilt_row_of_a_context_is_none(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "learned" / "box.json"
+    path.parent.mkdir()
+    path.write_text(f'{{"base_url": "{HERE}", "context": {{"m": {row}}}}}')
+    memory = learned(tmp_path)
+    assert memory.contexts.get(("box", "m")) is None
+    memory.contexts["box", "n"] = Known(1000, 1.0)
+    assert learned(tmp_path).contexts["box", "n"] == Known(1000, 1.0)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from holychat.core.chat import Finish, Tried, Usage
 from holychat.core.formats import record
 from holychat.store import conversations, side
 from holychat.store.db import Database
@@ -80,3 +81,24 @@ def test_a_fork_has_the_pins_and_summaries_of_its_messages(db: Database) -> None
         (copied[1].id, "up to 1")
     ]
     assert fork.messages == len(copied) == 4
+
+
+def test_what_a_branch_has_beside_it(db: Database) -> None:
+    old = talk(db, 2)
+    path = conversations.branch(db, old)
+    assert side.beside(db, old.id, path) == (frozenset(), None)
+    side.pin(db, path[0].id)
+    side.summarise(db, old.id, path[1].id, "They met.")
+    assert side.beside(db, old.id, path) == ({path[0].id}, (path[1].id, "They met."))
+
+
+def test_what_a_summary_by_hand_cost_counts(db: Database) -> None:
+    old = talk(db, 2)
+    tried = Tried("box", "m", Finish.STOP, usage=Usage(90, 9), role="summary")
+    side.spent(db, old.id, tried)
+    side.spent(db, "no-such-conversation", tried)
+    rows = db.rows("SELECT prompt_tokens, number FROM attempts WHERE role = 'summary'")
+    assert [tuple(row) for row in rows] == [(90, 1)]  # that turn was made up
+    (sums,) = db.rows("SELECT sum(prompt) AS prompt FROM spent WHERE provider = 'box'")
+    assert sums["prompt"] >= 90
+    assert db.check() == []

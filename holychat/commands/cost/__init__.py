@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from holychat import env
 from holychat.commands.cost import data, lines
-from holychat.commands.cost.amounts import amount, share
+from holychat.core.amounts import amount, share
 from holychat.core.failure import UsageError
 from holychat.core.price import PICO, divided, exact_of
 from holychat.engine.market import Market

@@ -52,9 +52,10 @@ def _rows(chat: Chat, plan: Plan) -> list[tuple[str, str]]:
     if plan.cut:
         turn = chat.fitting.since(chat, plan)
         since = f", since turn {turn:,}" if turn else ""
-        first = one_line(chat.exchanges[min(plan.cut, count - 1)].prompt, max(20, env.width() - 50))
-        rest = f"; what is sent begins with “{first}”" if plan.cut < count else ""
-        rows.append(("left out", f"{turns_of(plan.cut)} of {count:,}{since}{rest}"))
+        rows.append(("left out", f"{turns_of(plan.cut)} of {count:,}{since}"))
+        if plan.cut < count:
+            first = one_line(chat.exchanges[plan.cut].prompt, max(20, env.width() - 30))
+            rows.append(("sent", f"from “{first}” on"))
     pins = [f"{at} “{one_line(one.prompt, 30)}”" for at, one in _pinned(chat)]
     rows.append(("pinned", ", ".join(pins) or "nothing; /pin N keeps exchange N"))
     return rows

@@ -290,6 +290,21 @@ def tokens(repl: Repl, _: str) -> None:
     repl.say(f"  {asked} {'exchange' if asked == 1 else 'exchanges'}: {count(repl.chat.used)}")
 
 
+@command("[on|off]", takes="on off")
+async def limits(repl: Repl, text: str) -> None:
+    """What may be used, and how much of it is; off goes past it in this chat."""
+    session = await repl.session()
+    if session.purse is None:
+        repl.say("  (no limits are set: `holychat config set limits.day 2.00`)")
+        return
+    if text in ("on", "off"):
+        session.purse.on = text == "on"
+    elif text:
+        raise UsageError(f"/limits knows on and off, not {text}")
+    for line in await session.purse.shown(repl.chat):
+        repl.say(f"  {line}")
+
+
 @command()
 def cost(repl: Repl, _: str) -> None:
     """What this conversation cost so far, and would cost elsewhere."""
