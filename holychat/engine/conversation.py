@@ -103,6 +103,7 @@ class Chat:
     id: str = field(default_factory=new_id)
     place: Callable[[], Awaitable[list[str]]] | None = None
     placed: str = ""
+    hear: Callable[[], Awaitable[None]] | None = None  # of the store, where it answers in time
     ended: Callable[[Request, Turn], None] | None = None  # told of each turn that did
     price: Price = lambda *_: None
     ratios: Counted = lambda *_: DOCUMENTED
@@ -282,7 +283,9 @@ class Chat:
                 joined=joined,
                 fresh=self.id,
             )
-        await asyncio.wait([asyncio.wrap_future(opened)], timeout=PATIENCE)
+        _, late = await asyncio.wait([asyncio.wrap_future(opened)], timeout=PATIENCE)
+        if self.hear is not None and not late:
+            await self.hear()
         for notice in (*map(Notice, said), *self._warnings()):
             yield notice
 

@@ -116,7 +116,8 @@ class Session:
         )
         chat.hedged = settings["failover.hedge"]
         chat.resolve = lambda name: self._substitute(name, chat.model)
-        chat.place = lambda: self._place(chat)
+        chat.place = lambda: self.split.place(chat, self.choose, self._known)
+        chat.hear = lambda: self.scale.load(chat.provider.name, chat.model)
         chat.price = self._price
         chat.purse = self.purse
         chat.ratios = self.scale.of
@@ -132,12 +133,6 @@ class Session:
 
         found = limits_of(settings, self.prices.exchange)
         return Purse(found, self.recorder, settings.cash, settings["limits.hold"])
-
-    async def _place(self, chat: Chat) -> list[str]:
-        """Whose the next turn is, and what is known of how it counts."""
-        said = await self.split.place(chat, self.choose, self._known)
-        await self.scale.load(chat.provider.name, chat.model)
-        return said
 
     def _ended(self, chat: Chat, request: Request, turn: Turn) -> None:
         self.scale.learn(request, turn)
