@@ -23,6 +23,7 @@ from holychat.core.blocks import (
     Heading,
     Html,
     Item,
+    Math,
     Paragraph,
     Row,
     Rule,
@@ -191,7 +192,7 @@ class _Weaver:
         label = f'<span class="label">{_text(piece.language)}</span>' if piece.language else ""
         return f"<pre>{label}<code>{highlighted(code, piece.language)}\n</code></pre>\n"
 
-    def html(self, piece: Html) -> str:
+    def html(self, piece: Html | Math) -> str:
         begin, end = '<pre class="raw">' if piece.first else "", "</pre>\n" if piece.last else ""
         return begin + "".join(f"{_text(line)}\n" for line in piece.lines) + end
 
@@ -217,6 +218,7 @@ _WRITE: dict[type[Piece], Callable[[_Weaver, Any], str]] = {
     Paragraph: _Weaver.paragraph,
     Code: _Weaver.code,
     Html: _Weaver.html,
+    Math: _Weaver.html,  # as it was written, like raw HTML
     Rule: _Weaver.rule,
     Definition: _Weaver.definition,
     Row: _Weaver.row,

@@ -335,3 +335,9 @@ def test_nothing_runs_and_nothing_is_fetched(
     path.write_text(f"<title>x</title><script>{RUN}</script><img src='http://{host}/image'>")
     assert "<title>RAN</title>" in dom(path)
     assert asked == ["/image"]
+
+
+def test_math_stands_as_it_was_written() -> None:
+    shown = body("before\n\n$$\nx < y \\\\\n$$\n\nafter")
+    assert "x &lt; y" in shown
+    assert "<p>after</p>" in shown
