@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
-from holychat.core.formats import Exchange, Figures, Whole
+from holychat.core.formats import Attempted, Exchange, Figures, Summary, Whole
 from holychat.core.history import Conversation, Kept
 from holychat.store.ids import LETTERS
 
@@ -56,7 +57,10 @@ WHOLE = Whole(
                 total=1.75,
             ),
             served_model="test-model-2",
-            attempts=(Figures(AT + 1, "failed", kind="reset", failure="gone"), Figures(AT + 2)),
+            attempts=(
+                Attempted(AT + 1, "failed", kind="reset", failure="gone"),
+                Attempted(AT + 2, number=2),
+            ),
         ),
         Exchange(3, 4, Figures(AT + 20_001, "interrupted", "box", "test-model")),
         Exchange(3, 5, Figures(AT + 50_000, "stop", "box", "other-model"), refusal=True),
@@ -64,10 +68,40 @@ WHOLE = Whole(
     named=True,
 )
 
+_MADE = {"prompt_tokens": 10, "completion_tokens": 20, "first": 0.25, "total": 1.5}
+
+# The same with what may stand beside messages and attempts: two pins, two summaries; a turn that
+# was retried, hedged, copied and summarised before it, of which one attempt has no price.
+RICH = replace(
+    WHOLE,
+    exchanges=(
+        WHOLE.exchanges[0],
+        Exchange(
+            1,
+            2,
+            Figures(AT + 9, "stop", "box", "m", cost=(1 << 62) + 1, **_MADE),
+            unpriced=True,
+            attempts=(
+                Attempted(AT + 1, "stop", "box", "m", cost=7, role="summary", **_MADE),
+                Attempted(AT + 2, "cut", "box", "m", cost=0, number=2, **_MADE),
+                Attempted(AT + 3, "stop", "other", "n", number=3, at=17, **_MADE),
+                Attempted(
+                    AT + 4, "interrupted", "box", "m", kind="outrun", cost=9, number=4, role="hedge"
+                ),
+                Attempted(AT + 5, "stop", "new", "o", cost=11, number=4, role="shadow", **_MADE),
+            ),
+        ),
+        *WHOLE.exchanges[2:],
+    ),
+    pinned=frozenset({1, 2}),
+    summaries=(Summary(2, "Of the *sky*.", AT + 6000), Summary(5, "", -1)),
+)
+
 # Any text that a store keeps as it is: no lone surrogate, no NUL.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 NUMBERS = st.integers(min_value=-(1 << 63), max_value=(1 << 63) - 1)
 COUNTS = st.none() | st.integers(min_value=0, max_value=1 << 40)
+COSTS = st.none() | NUMBERS | st.integers(0, 3)  # 0 is a cost too
 SECONDS = st.none() | st.floats(min_value=0.0, max_value=1e9)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 PARAMS = st.dictionaries(
@@ -79,22 +113,27 @@ PARAMS = st.dictionaries(
     ),
     max_size=3,
 )
-FIGURES = st.builds(
-    Figures,
-    NUMBERS,
-    TEXTS | st.sampled_from(["stop", "length", "cut"]),
-    TEXTS,
-    TEXTS,
-    COUNTS,
-    COUNTS,
-    COUNTS,
-    COUNTS,
-    st.booleans(),
-    SECONDS,
-    SECONDS,
-    SECONDS,
-    TEXTS,
-    TEXTS,
+_FIGURES: dict[str, st.SearchStrategy[Any]] = {
+    "started": NUMBERS,
+    "finish": TEXTS | st.sampled_from(["stop", "length", "cut", "failed"]),
+    "provider": TEXTS,
+    "model": TEXTS,
+    "prompt_tokens": COUNTS,
+    "cached_tokens": COUNTS,
+    "completion_tokens": COUNTS,
+    "reasoning_tokens": COUNTS,
+    "estimated": st.booleans(),
+    "cost": COSTS,
+    "headers": SECONDS,
+    "first": SECONDS,
+    "total": SECONDS,
+    "kind": TEXTS,
+    "failure": TEXTS,
+}
+FIGURES = st.builds(Figures, **_FIGURES)
+ROLES = TEXTS | st.sampled_from(["", "hedge", "shadow", "summary", "import"])
+ATTEMPTS = st.builds(
+    Attempted, **_FIGURES, number=NUMBERS | st.integers(1, 3), role=ROLES, at=NUMBERS | st.just(0)
 )
 
 
@@ -114,8 +153,10 @@ def wholes(draw: Callable[[Any], Any]) -> Whole:
         FIGURES,
         TEXTS,
         st.booleans(),
-        st.lists(FIGURES, max_size=2).map(tuple),
+        st.booleans(),
+        st.lists(ATTEMPTS, max_size=3).map(tuple),
     )
+    summaries = st.lists(st.builds(Summary, one, TEXTS, NUMBERS), max_size=2).map(tuple)
     about = Conversation(
         id="".join(draw(st.lists(st.sampled_from(LETTERS), min_size=12, max_size=12))),
         title=draw(TEXTS),
@@ -130,4 +171,11 @@ def wholes(draw: Callable[[Any], Any]) -> Whole:
         origin=draw(TEXTS),
     )
     turns = draw(st.lists(exchanges, max_size=3)) if messages else []
-    return Whole(about, tuple(messages), tuple(turns), draw(st.booleans()))
+    return Whole(
+        about,
+        tuple(messages),
+        tuple(turns),
+        draw(st.booleans()),
+        draw(st.frozensets(one)) if messages else frozenset(),
+        draw(summaries) if messages else (),
+    )

@@ -180,6 +180,8 @@ async def _rehearse(settings: Settings, wish: Wish, prompt: str) -> Exit:
     ]
     if found.left_out:
         lines.append(f"the first {found.left_out} turns would be left out")
+    if found.refused:
+        lines.append(f"it would be refused: {found.refused}")
     for line in () if wish.quiet else lines:
         env.err(f"· {line}", dim=True)
     return Exit.OK

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,8 @@ class Request:
 
     `params` holds the user's own (`temperature`, `top_p`, `max_tokens`, ...), in OpenAI's names;
     `wire` translates them to the provider's. `partial` is the beginning of the answer, where it is
-    to be gone on with.
+    to be gone on with. `raw` is the body of a client that speaks the protocol itself (the relay):
+    it goes out as it is, and `messages` are its texts, for whoever counts them.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Request:
     params: Mapping[str, object] = field(default_factory=dict)
     stream: bool = True
     partial: str = ""
+    raw: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,9 @@ class Delta:
 
     Not frozen only because creating a frozen one takes four times as long and this is made for
     every read of the socket; nobody changes one after `wire` made it.
+
+    `more` is what else a chunk said, for a client that wants all of it (`Request.raw`): the fields
+    of its "delta", "choice" and "chunk" that are none of ours, and the "finish" as it was spelled.
     """
 
     text: str = ""
@@ -109,6 +114,18 @@ class Delta:
     usage: Usage | None = None
     model: str = ""  # the model that the server says answered
     refusal: bool = False  # `text` is the model's refusal
+    more: dict[str, Any] | None = None
+
+    @property
+    def token(self) -> bool:
+        """Whether a piece of the answer is in it: text, reasoning, or part of a tool call."""
+        return bool(self.text or self.reasoning or (self.more and "delta" in self.more))
+
+    @property
+    def calls(self) -> bool:
+        """Whether part of a tool call is in it, which no other provider can go on with."""
+        said = self.more.get("delta", {}) if self.more else {}
+        return "tool_calls" in said or "function_call" in said
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +185,7 @@ class Turn:
 # --- The events of a turn, in the order in which they may come ---------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """A request goes out; with `partial`, to go on with that beginning of an answer.
 
     Without one after some of the answer came, it begins anew, and what came does not count.
@@ -184,8 +200,7 @@ class Attempt:
     then: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """An attempt failed. `then` is who is asked next (empty: nobody), `wait` seconds from now;
     `other` is who the user may have asked in its place meanwhile."""
 
@@ -196,8 +211,7 @@ class Failed:
     other: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(NamedTuple):
     """A second attempt that ran beside the first from `started` on (seconds since that one began)
     and did not win: it was slower, or it failed."""
 
@@ -207,8 +221,7 @@ class Lost:
     failure: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
+class Queued(NamedTuple):
     """The request waits for its turn at a provider: its place in the line, the seconds expected;
     `other` is who the user may have asked in its place. Comes when the place changes."""
 
@@ -218,15 +231,13 @@ class Queued:
     other: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """One line that the user should see beside the answer; not part of it."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """The last event of every turn, also of one that failed or was stopped."""
 
     turn: Turn

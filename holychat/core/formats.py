@@ -4,14 +4,30 @@ Owns the schema of holychat's own files: `{"format": "holychat", "version": 1, "
 [...]}`. Times are Unix time in milliseconds, messages are numbered from 1 in the order in which
 they were written, and what has its default value is left out. Reading is strict: what is written
 back is what was read. Must not know SQL, nor the file that a document is in.
+
+A version is added to, never changed: a reader passes over names that it does not know, and what an
+older writer did not know to say has its default. Added to version 1 were
+
+- `pinned` of a message: it stays in what is sent
+- `summaries` of a conversation: {"parent", "text", "created"}, the last of the messages that one
+  stands for, and its text. They are no messages, for a role that a reader does not know is an error
+- `cost_picos` of a usage, in turns and in attempts: an integer of 10^-12 US dollars, so that it is
+  exact; left out where no price was known, 0 where it was free
+- `unpriced` of a turn: some of its tokens have no price, so that its cost is a lower bound
+- `role` of an attempt: left out of one that asked for the answer; "hedge" ran beside one that won,
+  "shadow" was a copy to compare providers, "summary" made one, "title" too, "import" stands for
+  what another program used where something else is beside it: alone it follows from the turn, and
+  is left out
+- `number` of an attempt in its turn, left out where it is its place in the list, from 1; and `at`,
+  the characters of the answer that stood before its part, left out where that is 0
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from holychat.core.failure import UsageError
 from holychat.core.history import Conversation, Kept
@@ -22,6 +38,8 @@ if TYPE_CHECKING:
 FORMAT = "holychat"
 VERSION = 1
 ROLES = ("system", "user", "assistant")
+_T = TypeVar("_T")
+IMPORT = "import"  # the role of an attempt that stands for what another program used
 _INT64 = 1 << 63
 
 
@@ -38,11 +56,22 @@ class Figures:
     completion_tokens: int | None = None
     reasoning_tokens: int | None = None
     estimated: bool = False
+    cost: int | None = None  # 10^-12 US dollars
     headers: float | None = None  # seconds since the request went out
     first: float | None = None
     total: float | None = None
     kind: str = ""
     failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted(Figures):
+    """One request of a turn: its number there, what else it was than the answer itself, and the
+    character of the answer at which its part begins."""
+
+    number: int = 1
+    role: str = ""
+    at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +83,52 @@ class Exchange:
     figures: Figures
     served_model: str = ""
     refusal: bool = False
-    attempts: tuple[Figures, ...] = ()
+    unpriced: bool = False  # some of its tokens have no price
+    attempts: tuple[Attempted, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """It stands for the message `parent` and for all above it."""
+
+    parent: int
+    text: str
+    created: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A conversation with everything in it. Its messages are numbered from 1, parents first."""
+    """A conversation with everything in it. Its messages are numbered from 1, parents first;
+    `pinned` are some of these numbers."""
 
     conversation: Conversation
     messages: tuple[Kept, ...]
     exchanges: tuple[Exchange, ...] = ()
     named: bool = False  # the user gave the title
+    pinned: frozenset[int] = frozenset()
+    summaries: tuple[Summary, ...] = ()
+
+
+def plain(whole: Whole) -> Whole:
+    """What a document said of it before anything was added to version 1."""
+    exchanges = tuple(
+        replace(
+            each,
+            figures=replace(each.figures, cost=None),
+            unpriced=False,
+            attempts=tuple(
+                replace(one, cost=None, number=number, role="", at=0)
+                for number, one in enumerate(_asked(each), 1)
+            ),
+        )
+        for each in whole.exchanges
+    )
+    return replace(whole, exchanges=exchanges, pinned=frozenset(), summaries=())
+
+
+def _asked(exchange: Exchange) -> list[Attempted]:
+    """Without those that only stand for what another program used."""
+    return [each for each in exchange.attempts if each.role != IMPORT]
 
 
 def healed(text: str) -> str:
@@ -86,6 +150,7 @@ _USAGE = {
     "completion": "completion_tokens",
     "reasoning": "reasoning_tokens",
     "estimated": "estimated",
+    "cost_picos": "cost",
 }
 _TIMINGS = {name: name for name in ("headers", "first", "total")}
 _FAILURE = {"kind": "kind", "what": "failure"}
@@ -116,7 +181,8 @@ def record(whole: Whole) -> dict[str, Any]:
             "named": whole.named,
             "params": dict(about.params),
             "head": about.head,
-            "messages": [_message(each) for each in whole.messages],
+            "messages": [_message(each, whole.pinned) for each in whole.messages],
+            "summaries": [_summary(each) for each in whole.summaries],
             "turns": [_exchange(each) for each in whole.exchanges],
         }
     )
@@ -131,7 +197,7 @@ def _short(pairs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _message(message: Kept) -> dict[str, Any]:
+def _message(message: Kept, pinned: frozenset[int]) -> dict[str, Any]:
     return _short(
         {
             "id": message.id,
@@ -140,18 +206,30 @@ def _message(message: Kept) -> dict[str, Any]:
             "text": message.text,
             "reasoning": message.reasoning,
             "created": message.created,
+            "pinned": message.id in pinned,
         }
     )
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    return _short({name: getattr(summary, name) for name in ("parent", "text", "created")})
 
 
 def _exchange(exchange: Exchange) -> dict[str, Any]:
     more = {
         "served_model": exchange.served_model,
         "refusal": exchange.refusal,
-        "attempts": [_figures(each) for each in exchange.attempts],
+        "unpriced": exchange.unpriced,
+        "attempts": [_attempt(each, place) for place, each in _listed(exchange.attempts)],
     }
     ends = {"prompt": exchange.prompt, "answer": exchange.answer}
     return _short(ends) | _figures(exchange.figures) | _short(more)
+
+
+def _attempt(attempt: Attempted, place: int) -> dict[str, Any]:
+    number = None if attempt.number == place else attempt.number
+    more = {"number": number, "role": attempt.role, "at": attempt.at or None}
+    return _figures(attempt) | _short(more)
 
 
 def _figures(figures: Figures) -> dict[str, Any]:
@@ -255,7 +333,9 @@ def _whole(value: Any, at: str) -> Whole:
     if not isinstance(value, dict) or not isinstance(value.get("id"), str) or not value["id"]:
         raise UsageError(f"{at}: it must be an object with an id")
     at = f"{at} ({healed(value['id'])[:40]})"
-    messages, numbers = _messages(_get(value, "messages", _objects, [], at), at)
+    listed = _get(value, "messages", _objects, [], at)
+    messages, numbers = _messages(listed, at)
+    summaries = _get(value, "summaries", _objects, [], at)
     turns = _get(value, "turns", _objects, [], at)
     exchanges = tuple(
         _read_exchange(each, numbers, f"{at}, turn {n}") for n, each in _listed(turns)
@@ -274,10 +354,17 @@ def _whole(value: Any, at: str) -> Whole:
         head=None if head is None else numbers[head],
         messages=len(messages),
     )
-    return Whole(conversation, messages, exchanges, _get(value, "named", _truth, None, at) or False)
+    return Whole(
+        conversation,
+        messages,
+        exchanges,
+        _get(value, "named", _truth, None, at) or False,
+        _pinned(listed, at),
+        tuple(_read_summary(each, numbers, f"{at}, summary {n}") for n, each in _listed(summaries)),
+    )
 
 
-def _listed(values: list[Any]) -> Iterator[tuple[int, Any]]:
+def _listed(values: Iterable[_T]) -> Iterator[tuple[int, _T]]:
     return enumerate(values, 1)
 
 
@@ -310,6 +397,23 @@ def _messages(values: list[Any], at: str) -> tuple[tuple[Kept, ...], dict[int, i
     return tuple(messages), numbers
 
 
+def _pinned(values: list[Any], at: str) -> frozenset[int]:
+    """The messages that are pinned, as we number them."""
+    return frozenset(
+        number
+        for number, raw in _listed(values)
+        if _get(raw, "pinned", _truth, None, f"{at}, message {number}")
+    )
+
+
+def _read_summary(raw: dict[str, Any], numbers: Mapping[int, int], at: str) -> Summary:
+    parent = _get(raw, "parent", _whole_number, None, at)
+    if parent not in numbers:
+        raise UsageError(f"{at}: its parent must be one of the messages")
+    created = _get(raw, "created", _whole_number, 0, at)
+    return Summary(numbers[parent], _get(raw, "text", _text, "", at), created)
+
+
 def _read_exchange(raw: dict[str, Any], numbers: Mapping[int, int], at: str) -> Exchange:
     prompt = _get(raw, "prompt", _whole_number, None, at)
     answer = _get(raw, "answer", _whole_number, None, at)
@@ -319,10 +423,20 @@ def _read_exchange(raw: dict[str, Any], numbers: Mapping[int, int], at: str) -> 
     return Exchange(
         numbers[prompt],
         None if answer is None else numbers[answer],
-        _read_figures(raw, at),
+        Figures(**_read_figures(raw, at)),
         _get(raw, "served_model", _text, "", at),
         _get(raw, "refusal", _truth, None, at) or False,
-        tuple(_read_figures(each, f"{at}, attempt {n}") for n, each in _listed(attempts)),
+        _get(raw, "unpriced", _truth, None, at) or False,
+        tuple(_read_attempt(each, n, f"{at}, attempt {n}") for n, each in _listed(attempts)),
+    )
+
+
+def _read_attempt(raw: dict[str, Any], place: int, at: str) -> Attempted:
+    return Attempted(
+        **_read_figures(raw, at),
+        number=_get(raw, "number", _whole_number, place, at),
+        role=_get(raw, "role", _text, "", at),
+        at=_get(raw, "at", _whole_number, 0, at),
     )
 
 
@@ -337,13 +451,14 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 _FIGURES = {each.name: (_READERS[str(each.type)], each.default) for each in fields(Figures)}
 
 
-def _read_figures(raw: dict[str, Any], at: str) -> Figures:
+def _read_figures(raw: dict[str, Any], at: str) -> dict[str, Any]:
+    """The fields of Figures."""
     values = {name: _get(raw, name, *_FIGURES[name], at) for name in _PLAIN}
     for group, names in _GROUPS.items():
         part = _get(raw, group, _object, {}, at)
         for name, field in names.items():
             values[field] = _get(part, name, *_FIGURES[field], f"{at}, {group}")
-    return Figures(**values)
+    return values
 
 
 def finite(value: float | None) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from holychat.core.amounts import amount
-from holychat.core.price import DOLLAR, PICO, divided, exact_of
+from holychat.core.price import DOLLAR, PICO, SIGNS, divided, exact, exact_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,6 +36,7 @@ class Limit(NamedTuple):
     scope: Scope
     unit: Unit
     most: int
+    written: str = ""  # the sum as the user wrote it, with its sign: `€0.0225`
 
 
 class Level(NamedTuple):
@@ -102,46 +103,60 @@ def written(raw: object) -> tuple[Unit, int]:
     """`2.50` as money, `200k tokens` as tokens: (unit, how much), money in 10^-12 of the currency.
     Raises ValueError."""
     text = str(raw).strip().lower() if isinstance(raw, (str, int, float)) else ""
+    below, text = text.startswith("-"), text.removeprefix("-")
     if isinstance(raw, bool) or not text:
         raise ValueError("must be a sum like 2.50, or 200k tokens")
     for word in _TOKENS:
         if text.endswith(word):
-            return "tokens", _positive(amount(text.removesuffix(word).strip()))
+            return "tokens", _positive(amount(text.removesuffix(word).strip()), below)
     try:
-        return "cost", _positive(exact_of(text, 12))
+        most = exact_of(text, 12)
     except ValueError:
         raise ValueError("must be a sum like 2.50, or 200k tokens") from None
+    return "cost", _positive(most, below)
 
 
-def _positive(number: int) -> int:
-    if number <= 0:
+def _positive(number: int, below: bool) -> int:
+    if number <= 0 or below:
         raise ValueError("must be more than nothing; leave it out for no limit")
     return number
 
 
 def limit(scope: Scope, text: str, currency: str, exchange: Mapping[str, int]) -> Limit:
     """A limit as it was written, in dollars. Raises ValueError where the currency has no rate."""
-    unit, most = written(text)
-    if unit == "cost" and currency != DOLLAR:
+    unit, number = written(text)
+    if unit == "tokens":
+        return Limit(scope, unit, number)
+    shown = _exactly(number, currency)
+    if currency != DOLLAR:
         bought = exchange.get(currency, 0)
         if not bought:
             raise ValueError(f"is in {currency}, of which [money.rates] says nothing")
-        most = divided(most * PICO, bought)
-    return Limit(scope, unit, most)
+        number = divided(number * PICO, bought)
+    return Limit(scope, unit, number, shown)
+
+
+def _exactly(pico: int, currency: str) -> str:
+    """A sum of money with all of its decimals, two at least."""
+    whole, _, part = exact(pico).partition(".")
+    return f"{SIGNS.get(currency, f'{currency} ')}{int(whole):,}.{part:0<2}"
+
+
+def most(limit: Limit, cash: Callable[[int | None], str]) -> str:
+    """What may be used at most, for people."""
+    if limit.unit == "tokens":
+        return f"{limit.most:,} tokens"
+    return limit.written or cash(limit.most)
 
 
 def said(level: Level, cash: Callable[[int | None], str]) -> str:
     """How full a limit is, with what is asked: `82 % of the limit for today: $1.64 of $2.00`."""
     used = level.after
     if level.limit.scope == "answer":
-        most = level.limit.most
-        shown = f"{most:,} tokens" if level.limit.unit == "tokens" else cash(most)
-        return f"an answer may use {shown}"
-    if level.limit.unit == "tokens":
-        shown = f"{used:,} of {level.limit.most:,} tokens"
-    else:
-        least = "at least " if level.unpriced else ""
-        shown = f"{least}{cash(used)} of {cash(level.limit.most)}"
+        return f"an answer may use {most(level.limit, cash)}"
+    least = "at least " if level.unpriced else ""
+    shown = f"{used:,}" if level.limit.unit == "tokens" else f"{least}{cash(used)}"
+    shown += f" of {most(level.limit, cash)}"
     share = 100 * used // level.limit.most
     return f"{share} % of the limit for {_NAMES[level.limit.scope]}: {shown}"
 

@@ -114,6 +114,11 @@ def cost(rate: Rate, usage: Usage, minute: int, exchange: Mapping[str, int]) -> 
     return divided(total * PICO, bought) if bought else None
 
 
+def week_minute(at: float) -> int:
+    """The minute of the UTC week at a Unix time; 0 is Monday 00:00."""
+    return (3 * DAY + int(at // 60)) % WEEK  # 1970 began on a Thursday
+
+
 def divided(number: int, by: int) -> int:
     """The nearest integer of a quotient, of two equally near ones the even."""
     whole, rest = divmod(number, by)

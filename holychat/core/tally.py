@@ -11,6 +11,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from holychat.core.buckets import GROWTH, LANE, MASK, edge, empty, one, packed
+from holychat.core.buckets import unpacked as lanes
+from holychat.core.chat import Usage
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -60,6 +64,19 @@ class Tally(NamedTuple):
     @property
     def tokens(self) -> int:
         return self.prompt + self.completion
+
+    @property
+    def usage(self) -> Usage:
+        """All of it as one."""
+        return Usage(
+            self.prompt,
+            self.completion,
+            self.cached,
+            self.reasoning,
+            bool(self.estimated),
+            self.cost if self.priced else None,
+            bool(self.priced and self.unpriced),
+        )
 
     @property
     def error_rate(self) -> float | None:
@@ -125,8 +142,8 @@ class Group(NamedTuple):
     """One row of statistics. `key` is a day, a provider, a model, `provider/model`, an hour (`00`
     to `23`) or the id of a conversation, whose `title` stands beside it.
 
-    Of a conversation only some columns are kept: calls, failed (with what was cut), interrupted,
-    the tokens, estimated, cost, priced and unpriced.
+    Of a conversation only some columns are kept: calls, cut, failed, interrupted, the tokens,
+    estimated, cost, priced and those of the unpriced.
     """
 
     key: str
@@ -147,12 +164,12 @@ class Recorded(NamedTuple):
 
 class Unpriced(NamedTuple):
     """Calls whose price was not known then, and their tokens: of a day on the wall, in `slot`, a
-    half hour of the UTC day (0 to 47)."""
+    half hour of the UTC day (0 to 47); None where that is not kept."""
 
     day: str
     provider: str
     model: str
-    slot: int
+    slot: int | None
     calls: int
     prompt: int
     cached: int
@@ -190,33 +207,11 @@ def grouped(
 
 # --- How long it took -----------------------------------------------------------------------------
 
-# Buckets grow by 5 %, from a millisecond on; the last ones reach beyond an hour. The middle of one
-# (geometrically) is at most 2.5 % away from whatever is in it. What is stored depends on these.
-LEAST = 0.001
-GROWTH = 1.05
-LAST = 310
-_LOG = math.log(GROWTH)
-_LANE = 32  # bits of a counter
-_MASK = (1 << _LANE) - 1
-_BYTES = _LANE // 8
-
-
-def bucket(seconds: float) -> int:
-    """Where a time is counted; what is out of range, in the first or the last one."""
-    if not seconds > LEAST:
-        return 0
-    return min(LAST, int(math.log(min(seconds, 1e6) / LEAST) / _LOG))
-
-
-def edge(number: int) -> float:
-    """The seconds at which a bucket begins."""
-    return float(LEAST * GROWTH**number)
-
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Times, counted by buckets. `lanes` is one number with a counter of 32 bits for each bucket,
-    so that to merge is to add: a year of them takes milliseconds.
+    """Times, counted by buckets (`core.buckets`): to merge is to add, and a year of them takes
+    milliseconds.
 
     Percentiles are within 2.5 % of the one that was measured, between a millisecond and an hour.
     """
@@ -227,16 +222,16 @@ class Histogram:
         return Histogram(self.lanes + other.lanes)
 
     def plus(self, seconds: float) -> Histogram:
-        return Histogram(self.lanes + (1 << _LANE * bucket(seconds)))
+        return Histogram(self.lanes + one(seconds))
 
     def counts(self) -> Iterator[tuple[int, int]]:
         """(bucket, how many) of those that are not empty, the fastest first."""
         lanes, number = self.lanes, 0
         while lanes:
-            empty = ((lanes & -lanes).bit_length() - 1) // _LANE
-            number, lanes = number + empty, lanes >> _LANE * empty
-            yield number, lanes & _MASK
-            number, lanes = number + 1, lanes >> _LANE
+            skipped = empty(lanes)
+            number, lanes = number + skipped, lanes >> LANE * skipped
+            yield number, lanes & MASK
+            number, lanes = number + 1, lanes >> LANE
 
     @property
     def count(self) -> int:
@@ -253,23 +248,17 @@ class Histogram:
         return [_ranked(counts, min(max(math.ceil(share * count), 1), count)) for share in shares]
 
     def packed(self) -> bytes:
-        """For the store: how many buckets are empty at the beginning, and the counters behind."""
-        if not self.lanes:
-            return b""
-        empty = ((self.lanes & -self.lanes).bit_length() - 1) // _LANE
-        rest = self.lanes >> _LANE * empty
-        size = -(-rest.bit_length() // _LANE) * _BYTES
-        return empty.to_bytes(2, "little") + rest.to_bytes(size, "little")
+        """For the store."""
+        return packed(self.lanes)
 
 
 def counted(counts: Mapping[int, int]) -> Histogram:
     """Of so many times in each bucket."""
-    return Histogram(sum(many << _LANE * number for number, many in counts.items()))
+    return Histogram(sum(many << LANE * number for number, many in counts.items()))
 
 
 def unpacked(data: bytes) -> Histogram:
-    empty, rest = int.from_bytes(data[:2], "little"), int.from_bytes(data[2:], "little")
-    return Histogram(rest << _LANE * empty)
+    return Histogram(lanes(data))
 
 
 def _ranked(counts: list[tuple[int, int]], rank: int) -> float | None:

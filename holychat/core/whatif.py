@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from holychat.core.chat import Usage
-from holychat.core.price import WEEK, Rate, Tariff, cost, divided
+from holychat.core.price import Rate, Tariff, cost, divided, week_minute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,6 @@ MONTH = 30  # days
 ENOUGH = 10  # answers of a model from which on their length says what is typical
 TYPICAL = 500  # tokens of an answer, where nothing is known of them
 DAY = 86400  # seconds
-_THURSDAY = 3 * 1440  # the week's minute at which 1970 began
 
 
 class Piece(NamedTuple):
@@ -208,7 +207,7 @@ def _apart(day: Day, rate: Rate) -> tuple[Piece, ...]:
 
 def tariff_of(rate: Rate, piece: Piece) -> Tariff | None:
     """The tariff that holds for calls of that average length at that time."""
-    minute, length = (_THURSDAY + piece.at // 60) % WEEK, _length(piece)
+    minute, length = week_minute(piece.at), _length(piece)
     return next((one.tariff for one in rate.special if one.holds(length, minute)), rate.tariff)
 
 

@@ -62,14 +62,15 @@ PREFIXES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def body(request: Request, quirks: Quirks) -> dict[str, Any]:
     """The JSON body of `POST /chat/completions`.
 
-    The user's own parameters go last, so that they win over everything but the stream switch.
+    The user's own parameters go last, so that they win over everything but the stream switch. What
+    a client of the relay sent goes out as it is, but for what must be right there.
     """
-    messages: list[dict[str, Any]]
-    messages = [{"role": m.role, "content": m.content} for m in request.messages]
+    own, messages = _given(request)
     out: dict[str, Any] = {
         "model": request.model,
         "messages": messages,
         **quirks.body,
+        **own,
         "stream": request.stream,
     }
     if request.partial:
@@ -80,13 +81,29 @@ def body(request: Request, quirks: Quirks) -> dict[str, Any]:
             from holychat.core.seam import instruction  # its tables are for this case only
 
             messages.append({"role": "user", "content": instruction(request.partial)})
+    asked = out.pop("stream_options", None)
     if request.stream and quirks.stream_options:
-        out["stream_options"] = {"include_usage": True}
+        options = asked if isinstance(asked, dict) else {}
+        out["stream_options"] = {**options, "include_usage": True}
     for name, value in request.params.items():
-        name = quirks.max_tokens if name in ("max_tokens", "max_completion_tokens") else name
+        name = quirks.max_tokens if name in _BOUNDS else name
         if name != "stream":
             out[name] = value
     return out
+
+
+_OURS = ("model", "messages", "stream")
+_BOUNDS = ("max_tokens", "max_completion_tokens")
+
+
+def _given(request: Request) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(the fields of the client's own body, the messages)."""
+    if request.raw is None:
+        return {}, [{"role": m.role, "content": m.content} for m in request.messages]
+    # A bound that stands in the parameters may go out under the provider's name, or a lower one.
+    left = (*_OURS, *(_BOUNDS if any(name in request.params for name in _BOUNDS) else ()))
+    own = {name: value for name, value in request.raw.items() if name not in left}
+    return own, [*request.raw["messages"]]
 
 
 def amend(quirks: Quirks, sent: Mapping[str, Any], failure: Failure) -> Quirks | None:
@@ -126,12 +143,19 @@ class Reader:
     `finished` tells whether the server ended the answer (a finish_reason or `[DONE]`); `done`
     that nothing more will come; `failure` is set when the server reported an error or sent
     something unreadable, after the deltas before it were returned: nothing received is lost.
+    `whole`: also what is none of ours (`Delta.more`); `slow`: of every single chunk.
     """
 
-    __slots__ = ("_high", "_name", "_seen_model", "done", "failure", "finished", "noise")
+    __slots__ = (
+        "_fast", "_high", "_name", "_seen_model", "_slow", "_whole_too",
+        "done", "failure", "finished", "noise",
+    )  # fmt: skip
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, whole: bool = False, slow: bool = False) -> None:
         self._name = name
+        self._whole_too = whole
+        self._slow = slow
+        self._fast = False  # a chunk of nothing but text may take the short way
         # A high surrogate whose other half comes in the next chunk, by the field it is in.
         self._high = {"text": "", "reasoning": ""}
         self._seen_model = False
@@ -156,7 +180,7 @@ class Reader:
                 text = choice["delta"]["content"]
                 plain = (
                     type(text) is str
-                    and self._seen_model
+                    and self._fast
                     and not choice.get("finish_reason")
                     and len(choice["delta"]) <= (2 if "role" in choice["delta"] else 1)
                     and not chunk.get("usage")
@@ -254,13 +278,16 @@ class Reader:
         # Azure's first frame names none and has no choice; a server that never does must not keep
         # every chunk from the short way.
         self._seen_model = self._seen_model or choice is not None
+        self._fast = self._seen_model and not self._slow
+        if self._whole_too:
+            delta.more = _more(chunk, choice)
         if self.failure and delta.finish is Finish.OVERLOADED:
             delta.finish = None  # the error object says it better
         if delta.finish:
             self.finished = True
         if delta.reasoning and delta.text:
             deltas.append(Delta(reasoning=delta.reasoning, model=delta.model))
-            delta.reasoning = delta.model = ""
+            delta.reasoning = delta.model = ""  # what else there is goes with the text
         if delta != _NOTHING:
             deltas.append(delta)
 
@@ -292,6 +319,35 @@ def _loads(text: str) -> Any:
     return value if end == len(text) else json.loads(text)
 
 
+# What of a chunk is said elsewhere, or by whoever sends it on: its own id, its padding.
+_KNOWN: dict[str, frozenset[str]] = {
+    "chunk": frozenset(
+        ("id", "object", "created", "model", "choices", "usage", "error", "x_groq", "obfuscation")
+    ),
+    "choice": frozenset(("index", "delta", "message", "finish_reason", "text")),
+    "delta": frozenset(("role", "content", "reasoning", "reasoning_content", "refusal")),
+}
+_NO_VALUES: tuple[Any, ...] = (None, "", [], {})
+
+
+def _more(chunk: dict[str, Any], choice: Any) -> dict[str, Any] | None:
+    """What else a chunk says (`Delta.more`); None where that is nothing."""
+    choice = choice if isinstance(choice, dict) else {}
+    piece = choice.get("delta") or choice.get("message")
+    places = {"chunk": chunk, "choice": choice, "delta": piece if isinstance(piece, dict) else {}}
+    found: dict[str, Any] = {}
+    for place, value in places.items():
+        known = _KNOWN[place]
+        rest = {k: v for k, v in value.items() if k not in known and v not in _NO_VALUES}
+        if rest:
+            found[place] = rest
+    said = choice.get("finish_reason")
+    kind = finish(said)
+    if kind is not None and said != kind.value:
+        found["finish"] = said
+    return found or None
+
+
 _NOTHING = Delta()
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -305,6 +361,8 @@ def whole_characters(text: str) -> str:
 
 def _joined(deltas: list[Delta]) -> list[Delta]:
     """Neighbours that hold only text, or only reasoning, made one."""
+    if len(deltas) < 2:  # as nearly always
+        return deltas
     out: list[Delta] = []
     for delta in deltas:
         last = out[-1] if out else None

@@ -13,7 +13,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from holychat.core import context
 from holychat.core.chat import Notice
@@ -40,8 +40,7 @@ HINT = (
 weigh = lru_cache(maxsize=16)(context.weigh)  # the toolbar asks at each key
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What is to be sent: the newest prompt, the turns before it, the beginning of its answer."""
 
     prompt: str
@@ -49,8 +48,7 @@ class Asked:
     partial: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Which turns are left out of a request: the first `cut` but for the pinned ones, of which
     `done` are in the summary. `weight` is that of what is sent, `room` what there is for it, None
     where nobody knows; in tokens as we weigh them, `scale` times as many as the server counts.

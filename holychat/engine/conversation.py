@@ -227,7 +227,7 @@ class Chat:
         asking = Asked(prompt, before, partial.text if partial else "")
         self.fitting.refuse(self, asking)
         messages = self.messages(prompt, before)
-        request = Request(self.model, messages, dict(self.params), self.stream, asking.partial)
+        request = self.request(messages, asking.partial)
         asked = (self.provider.name, self.model)
         fold = self._fold(request)
         turn: Turn | None = None
@@ -307,6 +307,10 @@ class Chat:
         name = self.provider.name
         return Fold(name, self.model, request, self.clock, self.price, self.ratios)
 
+    def request(self, messages: tuple[Message, ...], partial: str) -> Request:
+        """What is asked, before anything is left out of it."""
+        return Request(self.model, messages, dict(self.params), self.stream, partial)
+
     def way(self) -> failover.Way:
         """Who may be asked, and by which rules."""
         first = failover.Candidate(self.provider, self.model)
@@ -378,6 +382,11 @@ class Fold:
         self._first: float | None = None
 
     @property
+    def ended(self) -> tuple[Tried, ...]:
+        """What was asked so far, but for the attempt that runs."""
+        return (*self.aside, *self._tried)
+
+    @property
     def spoken(self) -> bool:
         """Whether some of the answer has come."""
         return bool(self._texts or self._leg.texts)
@@ -402,7 +411,7 @@ class Fold:
                 self._texts.clear()
                 self._thoughts.clear()
             self._leg.add(event)
-            if self._first is None and (event.text or event.reasoning):
+            if self._first is None and event.token:
                 self._first = self._clock() - self._start
         return anew
 
@@ -443,11 +452,11 @@ class Fold:
         )
 
     def _ended(self, finish: Finish, failure: Failure | None) -> Tried:
-        """How the attempt that runs ended, or stands."""
+        """How the attempt that runs ended, or stands; without a model where it was never sent."""
         leg = self._leg
         return Tried(
             leg.provider,
-            leg.model,
+            leg.model if leg.sent else "",
             finish,
             leg.at,
             leg.start - self._start,
@@ -476,7 +485,7 @@ class Fold:
         finish = finish or leg.finish or Finish.STOP
         last = self._ended(finish, failure)
         last_too = [last] if self._running or not self._tried else []
-        tried = (*self.aside, *self._tried, *last_too)
+        tried = (*self.ended, *last_too)
         used = [one.usage for one in tried if one.usage]
         return Turn(
             text=text,
@@ -523,7 +532,7 @@ class Leg:
         if self._first is None:
             now = self._clock() - self.start
             self._headers = now if self._headers is None else self._headers
-            if delta.text or delta.reasoning:
+            if delta.token:
                 self._first = now
         if delta.text:
             self.texts.append(delta.text)

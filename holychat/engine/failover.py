@@ -28,6 +28,7 @@ from holychat.engine.health import Queued as InLine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+    from typing import Protocol
 
     from holychat.core.chat import Event, Request
     from holychat.core.provider import Provider
@@ -35,6 +36,17 @@ if TYPE_CHECKING:
     from holychat.engine.health import Board, Ticket
     from holychat.engine.hedge import Runner
     from holychat.net.client import Client
+
+    Asked = tuple[Provider, Request, list[str]]  # with what is to be said of it
+
+    class Allow(Protocol):
+        """The request as it may be sent, and what is to be said of it; `beside`: while another one
+        of the turn runs. Raises Failure of Kind.LIMIT where it may not."""
+
+        def __call__(
+            self, request: Request, who: Candidate, *, beside: bool = False
+        ) -> Awaitable[tuple[Request, list[str]]]: ...
+
 
 LOOK = 1.0  # seconds at most between two looks at the line that a request stands in
 
@@ -55,6 +67,7 @@ class Way:
     `hedged`: a second one is asked when the first is later than it nearly always is.
     `resolve` makes a candidate of a name, only when it is needed: its key may be a command to run.
     It raises HolychatError. `handed` is set by the user to hand a turn that waits to the next one.
+    `allow` is asked before each attempt; what it refuses ends the turn.
     """
 
     client: Client
@@ -67,6 +80,7 @@ class Way:
     hedged: bool = False
     clock: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random.random
+    allow: Allow | None = None
 
 
 class Reply:
@@ -87,6 +101,7 @@ class Reply:
         self._plain: set[str] = set()  # who turned out not to go on with a beginning
         self._line: InLine | None = None  # where this request waits for its turn
         self._ticket: Ticket | None = None
+        self._called = False  # part of a tool call is out: nobody can go on with that
 
     @property
     def asked(self) -> Candidate:
@@ -110,6 +125,8 @@ class Reply:
                             yield event
                     return
                 except Failure as failure:
+                    if failure.kind is Kind.LIMIT:  # nobody was asked
+                        raise
                     then = self._next(self._asking, failure)
                 yield then
                 if not then.then:
@@ -184,8 +201,16 @@ class Reply:
             board.cancelled(got.ticket)
         if isinstance(got, (Closed, InLine)):
             return None
+        try:
+            asked = await self._request_for(name, beside=True)
+        except Failure:  # there is no room for two: the first one goes on alone
+            board.cancelled(got)
+            return None
+        except asyncio.CancelledError:
+            board.cancelled(got)
+            raise
         board.hedged(self._known[first].provider)
-        return Runner(name, candidate.model, self._attempt(name, got))
+        return Runner(name, candidate.model, self._attempt(name, got, asked))
 
     def _next(self, name: str, failure: Failure) -> Failed:
         """What comes after this failure."""
@@ -198,7 +223,7 @@ class Reply:
             waited=self._waited,
             chance=self._way.chance(),
         )
-        if then is None:
+        if then is None or self._called:
             return Failed(name, failure)
         return Failed(name, failure, then.provider, then.wait, self._after(then.provider))
 
@@ -310,13 +335,16 @@ class Reply:
             self._said = ["".join(self._said)]
         return self._said[0] if self._said else ""
 
-    async def _attempt(self, name: str, ticket: Ticket | None) -> AsyncGenerator[Event, None]:
-        """One request, with its outcome told to whoever watches over the provider's health."""
+    async def _attempt(
+        self, name: str, ticket: Ticket | None, asked: Asked | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """One request, `asked` if it is known already, with its outcome told to whoever watches
+        over the provider's health."""
         board, call = self._way.board, _Call(self._way.clock)
-        if board is not None and ticket is not None:
-            call.began = partial(board.began, ticket)
         with self._watched(ticket, call):
-            provider, request = await self._request_for(name)
+            provider, request, said = asked or await self._request_for(name)
+            for line in said:
+                yield Notice(line)
             before = request.partial
             usual = board.usual(provider) if board is not None else None
             yield Attempt(name, request.model, before, usual, self._after(name))
@@ -332,6 +360,8 @@ class Reply:
                                     self._join(delta, provider, before)
                                 if delta.text:
                                     self._said.append(delta.text)
+                                if delta.more is not None and delta.calls:
+                                    self._called = True
                                 yield delta
                                 if delta.finish is not None:
                                     _gave_up(delta, name)
@@ -345,11 +375,12 @@ class Reply:
         if board is None or ticket is None:
             yield
             return
+        call.began = partial(board.began, ticket)
         try:
             yield
             board.answered(ticket, call.start, call.first, call.tokens)
         except Failure as failure:
-            if failure.kind is not Kind.PASSED:
+            if failure.kind not in (Kind.PASSED, Kind.LIMIT):
                 board.failed(ticket, failure, call.first)
             raise
         finally:
@@ -381,15 +412,19 @@ class Reply:
             events.append(Notice(said))
         return events
 
-    async def _request_for(self, name: str) -> tuple[Provider, Request]:
-        """The request as it goes to a provider, with what was said so far to go on with."""
+    async def _request_for(self, name: str, *, beside: bool = False) -> Asked:
+        """The request as it goes to a provider, with what was said so far to go on with. Raises
+        Failure where a limit does not let it."""
         candidate = await self._candidate(name)
         if self._way.rules.on_cut == "restart" and self._past:
             self._said = [self._request.partial]
         if not self._text().strip():
             self._said = []
         request = replace(self._request, model=candidate.model, partial=self._text())
-        return candidate.provider, request
+        said: list[str] = []
+        if self._way.allow is not None:
+            request, said = await self._way.allow(request, candidate, beside=beside)
+        return candidate.provider, request, said
 
     def _spoken(self, text: str) -> Delta:
         self._said.append(text)
@@ -460,7 +495,7 @@ class _Call:
             if self.start is None:
                 self.start = now
                 self.began(now)
-            if delta.text or delta.reasoning:
+            if delta.token:
                 self.first = now
         if delta.usage is not None:
             self.tokens = delta.usage.prompt + delta.usage.completion
@@ -489,7 +524,7 @@ async def _until_token(
             if delta is None:
                 return
             yield delta
-            if delta.text or delta.reasoning:
+            if delta.token:
                 return
     finally:
         passing.cancel()

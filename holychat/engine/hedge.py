@@ -139,4 +139,4 @@ class Race:
 
 
 def _token(event: Event) -> bool:
-    return isinstance(event, Delta) and bool(event.text or event.reasoning)
+    return isinstance(event, Delta) and event.token

@@ -4,7 +4,8 @@ Owns the way from a provider's name in the store to the one whose prices hold, a
 what was recorded without a price, by the price list as it was on that day. Must not know SQL
 (`store.tally` brings the rows) nor a tariff (`core.price` does), and fetches no key.
 
-An average stands for the length of the prompts where that decides about the price.
+An average stands for the length of the prompts where that decides about the price. Of what is
+kept without its half hour, the prices of special hours are not known: the plain ones hold for it.
 """
 
 from __future__ import annotations
@@ -15,20 +16,22 @@ from typing import TYPE_CHECKING
 
 from holychat.core.chat import Usage
 from holychat.core.failure import SettingsError
-from holychat.core.price import WEEK, cost, money
+from holychat.core.price import cost, money
 from holychat.core.provider import Provider
+from holychat.core.whatif import DAY, Piece, tariff_of
 from holychat.prices import Prices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from holychat.core.tally import Entry, Unpriced
+    from holychat.core.price import Rate
+    from holychat.core.tally import Entry, Tally, Unpriced
     from holychat.settings import Settings
 
     ProviderOf = Callable[[str], Provider | None]
 
 SLOT = 1800  # seconds
-_THURSDAY = 3 * 1440  # the week's minute at which 1970 began
+WEEKDAYS = 7
 
 
 def prices_of(settings: Settings) -> tuple[Prices, ProviderOf]:
@@ -55,16 +58,6 @@ def money_of(settings: Settings) -> Callable[[int | None], str]:
     return partial(money, currency=settings["money.currency"], exchange=exchange)
 
 
-def priced(
-    entries: Iterable[Entry],
-    unpriced: Iterable[Unpriced],
-    prices: Prices,
-    provider_of: ProviderOf,
-) -> list[Entry]:
-    """The entries, with the cost of all whose price is known by now; the rest stays unpriced."""
-    return settled(entries, costs(unpriced, prices, provider_of))
-
-
 def settled(entries: Iterable[Entry], found: Iterable[tuple[Unpriced, int]]) -> list[Entry]:
     """The entries, with the costs that were found (see `costs`)."""
     rows = {entry[:3]: entry for entry in entries}
@@ -73,6 +66,15 @@ def settled(entries: Iterable[Entry], found: Iterable[tuple[Unpriced, int]]) -> 
         if key in rows:  # else another holychat has just added it
             rows[key] = rows[key]._replace(tally=rows[key].tally.settled(rest, pico))
     return list(rows.values())
+
+
+def settle(
+    tally: Tally, unpriced: Iterable[Unpriced], prices: Prices, provider_of: ProviderOf
+) -> Tally:
+    """The sums, with the cost of those calls among them whose price is known by now."""
+    for rest, pico in costs(unpriced, prices, provider_of):
+        tally = tally.settled(rest, pico)
+    return tally
 
 
 def costs(
@@ -100,11 +102,16 @@ def _cost(rest: Unpriced, provider: Provider, prices: Prices, at: int) -> int | 
     if rate is None:
         return None
     if rate.special:
-        minute = (_THURSDAY + at // 60) % WEEK
-        each = rest.prompt // max(1, rest.calls)
-        tariff = next((one.tariff for one in rate.special if one.holds(each, minute)), rate.tariff)
-        rate = rate._replace(tariff=tariff, special=())
+        rate = _at_all_hours(rate) if rest.slot is None else rate
+        piece = Piece(at, rest.calls, rest.prompt)
+        rate = rate._replace(tariff=tariff_of(rate, piece), special=())
     return cost(rate, Usage(rest.prompt, rest.completion, rest.cached), 0, prices.exchange)
+
+
+def _at_all_hours(rate: Rate) -> Rate:
+    """Without the prices of special hours; those of long prompts stay."""
+    whole = [one for one in rate.special if one.begin == one.end and len(set(one.days)) == WEEKDAYS]
+    return rate._replace(special=tuple(whole))
 
 
 def _begin(day: str) -> int | None:
@@ -115,6 +122,6 @@ def _begin(day: str) -> int | None:
         return None
 
 
-def _at(begin: int, slot: int) -> int:
-    """The half hour of the UTC day that is within the day on the wall."""
-    return begin + (slot * SLOT - begin) % 86400
+def _at(begin: int, slot: int | None) -> int:
+    """The half hour of the UTC day that is within the day on the wall; its middle without one."""
+    return begin + (DAY // 2 if slot is None else (slot * SLOT - begin) % DAY)

@@ -14,6 +14,7 @@ from holychat.core.choose import match
 from holychat.core.tokens import request as request_tokens
 from holychat.engine.choice import bare, chosen
 from holychat.engine.context import Asked
+from holychat.engine.failover import Candidate
 
 if TYPE_CHECKING:
     from holychat.core.provider import Provider
@@ -35,6 +36,8 @@ class Preview(NamedTuple):
     left_out: int  # turns of the history that would not go along
     cost: int | None
     answer: int | None
+    refused: str = ""  # why a limit would refuse it
+    estimated: bool = True  # the tokens, and so what they cost
 
 
 def whom(session: Session, wanted: str, pinned: str) -> tuple[Provider, str]:
@@ -54,6 +57,10 @@ async def preview(session: Session, chat: Chat, prompt: str) -> Preview:
     messages = chat.messages(prompt, chat.exchanges, plan)
     name, model = chat.provider.name, chat.model
     request = Request(model, messages, dict(chat.params), chat.stream)
+    refused = ""
+    if chat.purse is not None:
+        who = Candidate(chat.provider, model)
+        request, refused = await chat.purse.foreseen(chat, request, who)
     tokens = request_tokens([each.content for each in messages], chat.ratios(name, model))
     quirks = session.client.quirks.get(name, chat.provider.quirks)
     return Preview(
@@ -65,4 +72,5 @@ async def preview(session: Session, chat: Chat, prompt: str) -> Preview:
         plan.cut,
         chat.price(name, model, Usage(tokens)),
         chat.price(name, model, Usage(0, THOUSAND)),
+        refused,
     )

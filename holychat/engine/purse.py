@@ -1,8 +1,10 @@
 """The user's limits, held before each request: of an answer, a conversation, a day and a month.
 
 Owns the estimate of what a turn may use, its reservation in the store that all holychats share,
-and what is said of it. One answer is bounded by its `max_tokens`, so that it cannot use more than
-it may. Must not know the store's tables or a price list: `store.budget` and the prices come in.
+and what is said of it. It is asked before each attempt of a turn, with what the earlier ones used.
+One answer is bounded by its `max_tokens`, so that all its attempts cannot use more than it may; a
+summary, a title or a copy is bounded as an answer of its own.
+Must not know the store's tables or a price list: `store.budget` and the prices come in.
 
 Without a store, or where it fails, the limits hold for what this process has used itself.
 """
@@ -22,15 +24,16 @@ from holychat.core.limits import (
     Verdict,
     level,
     limit,
+    most,
     refusal,
     said,
 )
 from holychat.core.tokens import request as request_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from holychat.core.chat import Request
+    from holychat.core.chat import Request, Tried
     from holychat.engine.conversation import Chat
     from holychat.engine.failover import Candidate
     from holychat.settings import Settings
@@ -38,9 +41,12 @@ if TYPE_CHECKING:
 
 ANSWER = 1000  # tokens that an answer is taken to have, where nothing bounds it
 UNBOUNDED = 16_384  # tokens that few models go beyond: a bound above that changes nothing
+BOUNDS = ("max_tokens", "max_completion_tokens")
 STEPS = (80, 90, 95)  # per cent at which a limit is spoken of, once each
 PATIENCE = 5.0  # seconds for the store to say what was spent: here it is worth a wait
-HINT = "/limits off goes past it in this chat, --no-limits in one run; limits.{} is the setting."
+ONCE = "--no-limits goes past it in one run; limits.{} is the setting."
+CHAT = "/limits off goes past it in this chat; limits.{} is the setting."
+BESIDE = ("summary", "title", "shadow")  # roles of what is no part of an answer
 
 
 def limits_of(settings: Settings, exchange: Mapping[str, int]) -> tuple[Limit, ...]:
@@ -61,6 +67,22 @@ class Need(NamedTuple):
     tokens: int
     cost: int | None
 
+    def and_(self, more: Need) -> Need:
+        """Both; of an unknown price what is known."""
+        return Need(self.tokens + more.tokens, (self.cost or 0) + (more.cost or 0))
+
+
+NOTHING = Need(0, 0)
+
+
+def _used(tried: Iterable[Tried]) -> Need:
+    """What attempts that have ended used."""
+    total = NOTHING
+    for one in tried:
+        if one.usage is not None:
+            total = total.and_(Need(one.usage.prompt + one.usage.completion, one.usage.cost))
+    return total
+
 
 @dataclass(slots=True)
 class Purse:
@@ -70,73 +92,104 @@ class Purse:
     recorder: Recorder
     cash: Callable[[int | None], str]
     on: bool = True
+    hint: str = ONCE  # what to do where it refuses, by the front
     _mine: Usage = field(default_factory=Usage)  # what this process used, in all conversations
     _told: dict[Limit, int] = field(default_factory=dict)
     _silent: set[str] = field(default_factory=set)  # what was said and is not said again
 
-    async def allowed(
-        self, chat: Chat, request: Request, who: Candidate
-    ) -> tuple[Request, list[str]]:
-        """The request as it may be sent, and what is to be said. Raises Failure where a limit is
-        reached, before anything is sent."""
+    def bill(self, chat: Chat, ended: Callable[[], Sequence[Tried]]) -> Bill | None:
+        """Who is asked before each request of a turn, of which `ended` tells the attempts that
+        have; None where nothing is limited."""
+        return Bill(self, chat, ended) if self.all else None
+
+    async def aside(
+        self, chat: Chat, request: Request, who: Candidate, spent: Sequence[Tried] = ()
+    ) -> Request:
+        """The same for a request beside the answers: `spent` is what was asked with it, and is
+        nowhere counted yet. Raises Failure where it may not be sent."""
         if not self.all:
-            return request, []
-        notices: list[str] = []
-        for each in self.all if self.on else ():
-            if each.scope == "answer":
-                request = self._bounded(each, chat, request, who)
+            return request
+        request = self.bounded(chat, request, who)
         need = self._need(chat, request, who)
-        if need.cost is None and any(one.unit == "cost" for one in self.all):
-            notices += self._once(
-                f"the price of {who.model} on {who.provider.name} is not known: the limits in"
-                " money cannot see what it costs"
-            )
-        verdict, trouble = await self._reserved(chat, need)
-        notices += trouble
-        full = verdict.refusing
-        if full is not None and self.on:
-            what = refusal(full, self.cash)
-            raise Failure(Kind.LIMIT, what, HINT.format(full.limit.scope))
-        return request, notices + self._warned(verdict)
+        came = _used(spent)
+        verdict, _ = await self._looked(chat, came, need)
+        self.hold(verdict, came, need)
+        return request
+
+    async def within(
+        self, chat: Chat, request: Request, who: Candidate, turn: Sequence[Tried]
+    ) -> Request:
+        """The same for one within an open turn, for which more is reserved then."""
+        if not self.all:
+            return request
+        request = self.bounded(chat, request, who)
+        need = self._need(chat, request, who)
+        came = NOTHING if self._open(chat) is not None else _used(turn)  # it is reserved there
+        verdict, _ = await self._reserved(chat, came, need, more=True)
+        self.hold(verdict, came, need)
+        return request
+
+    async def foreseen(self, chat: Chat, request: Request, who: Candidate) -> tuple[Request, str]:
+        """The request as it would be sent, and why it would not be, if so. Reserves nothing."""
+        try:
+            return await self.aside(chat, request, who), ""
+        except Failure as failure:
+            return request, failure.what.removesuffix("; nothing was sent")
 
     def used(self, usage: Usage | None) -> None:
-        """A turn has ended."""
+        """A turn has ended, or what was asked beside one."""
         self._mine += usage or Usage()
 
     async def shown(self, chat: Chat) -> list[str]:
         """How full the limits are now, in lines."""
-        verdict, trouble = await self._looked(chat)
+        verdict, trouble = await self._looked(chat, NOTHING, NOTHING)
         own = [level(each, Spent()) for each in self.all if each.scope == "answer"]
         lines = [said(each, self.cash) for each in (*own, *verdict.levels)]
         return [*lines, *trouble, *([] if self.on else ["off: nothing is refused"])]
 
     # --- One answer -------------------------------------------------------------------------
 
-    def _bounded(self, each: Limit, chat: Chat, request: Request, who: Candidate) -> Request:
-        """The request with a bound on its answer. Raises Failure where its prompt alone is more."""
+    def bounded(
+        self, chat: Chat, request: Request, who: Candidate, came: Need = NOTHING
+    ) -> Request:
+        """The request with a bound on its answer, for which `came` was used before. Raises Failure
+        where that and the prompt are more."""
+        for each in self.all if self.on else ():
+            if each.scope == "answer":
+                request = self._bounded(each, chat, request, who, came)
+        return request
+
+    def _bounded(
+        self, each: Limit, chat: Chat, request: Request, who: Candidate, came: Need
+    ) -> Request:
         prompt = _prompt(chat, request, who)
+        taken = came.and_(Need(prompt, None))
         if each.unit == "tokens":
-            left: int | None = each.most - prompt
-            asked = Need(prompt, None)
+            left: int | None = each.most - taken.tokens
         else:
             price = chat.price(who.provider.name, who.model, Usage(prompt))
             token = chat.price(who.provider.name, who.model, Usage(0, 1_000_000))
-            asked = Need(prompt, price)
             if price is None or token is None:
                 return request
-            left = (each.most - price) * 1_000_000 // token if token else None
+            taken = came.and_(Need(prompt, price))
+            rest = each.most - (taken.cost or 0)
+            left = rest * 1_000_000 // token if token else None if rest >= 0 else 0
         if left is None:
             return request
         if left < 1:
-            full = level(each, Spent(), asked.cost, asked.tokens)
-            shown = f"{asked.tokens:,} tokens" if each.unit == "tokens" else self.cash(full.asked)
-            most = f"{each.most:,} tokens" if each.unit == "tokens" else self.cash(each.most)
-            what = f"the prompt alone takes {shown}, the limit for an answer is {most}"
-            raise Failure(Kind.LIMIT, f"{what}; nothing was sent", HINT.format("answer"))
+            raise self._too_much(each, came, taken)
         name, bound = _bound(request)
         if left < (bound or UNBOUNDED):
-            request = replace(request, params={**request.params, name: left})
+            others = {key: value for key, value in request.params.items() if key not in BOUNDS}
+            request = replace(request, params={**others, name: left})
         return request
+
+    def _too_much(self, each: Limit, came: Need, taken: Need) -> Failure:
+        in_tokens = each.unit == "tokens"
+        shown = f"{taken.tokens:,} tokens" if in_tokens else self.cash(taken.cost)
+        what = "the prompt alone takes" if came == NOTHING else "what came and the prompt take"
+        said = f"{what} {shown}, the limit for an answer is {most(each, self.cash)}"
+        return Failure(Kind.LIMIT, f"{said}; {_unsent(came)}", self.hint.format("answer"))
 
     def _need(self, chat: Chat, request: Request, who: Candidate) -> Need:
         prompt = _prompt(chat, request, who)
@@ -146,45 +199,76 @@ class Purse:
 
     # --- The others, with the store ---------------------------------------------------------
 
-    async def _reserved(self, chat: Chat, need: Need) -> tuple[Verdict, list[str]]:
-        """Reserve what the turn may use; where the store cannot, what this process knows counts."""
+    def hold(self, verdict: Verdict, came: Need, need: Need) -> None:
+        """Raises Failure where a limit refuses."""
+        full = verdict.refusing
+        if full is None or not self.on:
+            return
+        before = came.tokens if full.limit.unit == "tokens" else came.cost or 0
+        asked = need.tokens if full.limit.unit == "tokens" else need.cost or 0
+        what = refusal(full._replace(spent=full.spent + before, asked=asked), self.cash)
+        what = what.replace("nothing was sent", _unsent(came))
+        raise Failure(Kind.LIMIT, what, self.hint.format(full.limit.scope))
+
+    def _open(self, chat: Chat) -> int | None:
+        """The turn of a chat that is open in the store."""
+        return chat.recorder.turn if self._stored else None
+
+    async def _reserved(
+        self, chat: Chat, came: Need, need: Need, *, more: bool = False
+    ) -> tuple[Verdict, list[str]]:
+        """Reserve what the turn has used and may use, or `more` than is reserved; where the store
+        cannot, what this process knows counts."""
         limits = [each for each in self.all if each.scope != "answer"]
         if not limits:
             return Verdict(), []
-        turn = self.recorder.turn if self._stored else None
+        turn = self._open(chat)
         if turn is None:
-            return self._by_ourselves(chat, limits, need)
+            return self._by_ourselves(chat, limits, came.and_(need))
         from holychat.store.budget import reserve
+
+        whole = came.and_(need)
 
         def work(db: object) -> Verdict:
             return reserve(
                 db,  # type: ignore[arg-type]
                 turn,
                 limits,
-                cost=need.cost,
-                tokens=need.tokens,
+                cost=whole.cost,
+                tokens=whole.tokens,
                 override=not self.on,
+                more=more,
             )
 
         try:
             async with asyncio.timeout(PATIENCE):
                 return await asyncio.wrap_future(self.recorder.ask(work)), []
         except (StoreTrouble, TimeoutError):
-            return self._by_ourselves(chat, limits, need)
+            return self._by_ourselves(chat, limits, whole)
 
-    async def _looked(self, chat: Chat) -> tuple[Verdict, list[str]]:
+    async def _looked(self, chat: Chat, came: Need, need: Need) -> tuple[Verdict, list[str]]:
         limits = [each for each in self.all if each.scope != "answer"]
-        if self._stored:
+        whole = came.and_(need)
+        if self._stored and limits:
             from holychat.store.budget import look
 
-            conversation = self.recorder.conversation
+            talk = chat.recorder.conversation
+
+            def work(db: object) -> Verdict:
+                return look(
+                    db,  # type: ignore[arg-type]
+                    talk,
+                    limits,
+                    cost=whole.cost,
+                    tokens=whole.tokens,
+                )
+
             try:
-                asked = self.recorder.ask(lambda db: look(db, conversation, limits))
                 async with asyncio.timeout(PATIENCE):
-                    return await asyncio.wrap_future(asked), []
+                    return await asyncio.wrap_future(self.recorder.ask(work)), []
             except (StoreTrouble, TimeoutError):
                 pass
-        return self._by_ourselves(chat, limits, Need(0, 0))
+        return self._by_ourselves(chat, limits, whole)
 
     def _by_ourselves(
         self, chat: Chat, limits: list[Limit], need: Need
@@ -218,11 +302,52 @@ class Purse:
                 lines.append(said(each, self.cash))
         return lines
 
+    def _unknown(self, who: Candidate, need: Need) -> list[str]:
+        if need.cost is not None or all(one.unit != "cost" for one in self.all):
+            return []
+        return self._once(
+            f"the price of {who.model} on {who.provider.name} is not known: the limits in"
+            " money cannot see what it costs"
+        )
+
     def _once(self, text: str) -> list[str]:
         if text in self._silent:
             return []
         self._silent.add(text)
         return [text]
+
+
+@dataclass(slots=True)
+class Bill:
+    """What one turn has used and may use; `ended` tells its attempts that have."""
+
+    purse: Purse
+    chat: Chat
+    ended: Callable[[], Sequence[Tried]]
+    _running: Need = NOTHING  # what the attempt that runs may use
+
+    async def allowed(
+        self, request: Request, who: Candidate, *, beside: bool = False
+    ) -> tuple[Request, list[str]]:
+        """The request of an attempt as it may be sent, and what is to be said; `beside` another one
+        that runs. Raises Failure where a limit is reached, before it is sent."""
+        purse, chat, tried = self.purse, self.chat, self.ended()
+        runs = self._running if beside else NOTHING
+        answer = _used(one for one in tried if one.role not in BESIDE).and_(runs)
+        request = purse.bounded(chat, request, who, answer)
+        need = purse._need(chat, request, who)  # noqa: SLF001 - its own
+        notices = purse._unknown(who, need)  # noqa: SLF001
+        came = _used(tried).and_(runs)
+        verdict, trouble = await purse._reserved(chat, came, need)  # noqa: SLF001
+        purse.hold(verdict, came, need)
+        notices += trouble + purse._warned(verdict)  # noqa: SLF001
+        if not beside:
+            self._running = need
+        return request, notices
+
+
+def _unsent(came: Need) -> str:
+    return "nothing was sent" if came == NOTHING else "nothing more was sent"
 
 
 def _prompt(chat: Chat, request: Request, who: Candidate) -> int:
@@ -232,9 +357,12 @@ def _prompt(chat: Chat, request: Request, who: Candidate) -> int:
 
 
 def _bound(request: Request) -> tuple[str, int]:
-    """(the parameter that bounds the answer, how many tokens it says; 0 for none)."""
-    for name in ("max_tokens", "max_completion_tokens"):
-        value = request.params.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return name, value
-    return "max_tokens", 0
+    """(the parameter that bounds the answer, how many tokens it says; 0 for none). A client may
+    send both: the larger one counts, for either may be what goes out."""
+    found = [
+        (value, name)
+        for name in BOUNDS
+        if type(value := request.params.get(name)) is int and value > 0
+    ]
+    most, name = max(found, default=(0, BOUNDS[0]))
+    return name, most

@@ -74,6 +74,8 @@ def _reports(request: Request, turn: Turn) -> Sequence[Report]:
     last = turn.attempts[-1] if turn.attempts else None
     if last is None or last.role or last.at or request.partial or turn.provider == DEMO:
         return ()
+    if request.raw is not None:  # there is more in it than its texts
+        return ()
     usage = last.usage
     if usage is None or usage.estimated or turn.failure is not None:
         return ()

@@ -9,7 +9,7 @@ import asyncio
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from holychat import env
 from holychat.core.breaker import Policy
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from holychat.engine.purse import Purse
     from holychat.settings import Settings
 
+C = TypeVar("C", bound=Chat)
 LISTING = 5.0  # seconds that a name is worth waiting for its provider's list
 LIMITED = ("answer", "conversation", "day", "month")
 STALE = 24 * 3600.0  # seconds after which a cached model list is fetched again
@@ -96,15 +97,27 @@ class Session:
 
     def chat(self, provider: Provider, model: str, *, pinned: bool = False) -> Chat:
         """A new conversation with a provider, by the settings; `pinned`: with nobody else."""
+        return self.chat_of(Chat, self.recorder, provider, model, pinned=pinned)
+
+    def chat_of(
+        self,
+        kind: type[C],
+        recorder: Recorder,
+        provider: Provider,
+        model: str,
+        *,
+        pinned: bool = False,
+    ) -> C:
+        """The same of another kind, kept by another recorder."""
         settings = self.settings
-        chat = Chat(
+        chat = kind(
             self.client,
             provider,
             model,
             settings["system"],
             dict(settings.params),
             pinned=pinned,
-            recorder=self.recorder,
+            recorder=recorder,
             board=self.board,
             others=lambda first: substitutes(settings, first, self.split.near(first)),
             rules=Rules(
@@ -182,6 +195,7 @@ class Session:
         """
         from holychat.store.conversations import branch, find, get, latest
         from holychat.store.side import beside
+        from holychat.store.tally import used
         from holychat.store.turns import bury_in
 
         found: Conversation = await self.stored(find, name) if name else await self.stored(latest)
@@ -204,6 +218,8 @@ class Session:
             )
         chat = self.chat(provider, model, pinned=self.pins(wanted, pinned))
         chat.enter(found, path, *await self.stored(beside, found.id, path))
+        chat.used = (await self.stored(used, found.id)) or chat.used
+        await self.scale.load(provider.name, model)
         return chat
 
     async def entitle(self, chat: Chat) -> None:

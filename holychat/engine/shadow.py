@@ -18,6 +18,7 @@ from holychat.core.chat import Finish
 from holychat.core.failure import Failure, HolychatError, keyless
 from holychat.core.route import share
 from holychat.core.tokens import request as request_tokens
+from holychat.engine.failover import Candidate
 from holychat.engine.health import Queued, Ticket
 
 if TYPE_CHECKING:
@@ -74,6 +75,12 @@ class Shadow:
             provider, model = await self._choose("", name)
         except HolychatError:
             return  # it cannot be asked: the figures of the stage lack it
+        request = replace(request, model=model)
+        if chat.purse is not None:
+            try:
+                request = await chat.purse.aside(chat, request, Candidate(provider, model))
+            except Failure:
+                return  # a limit has no room for it
         tokens = request_tokens([each.content for each in request.messages])
         ticket = await self._board.admit(provider, tokens)
         if not isinstance(ticket, Ticket):
@@ -83,7 +90,7 @@ class Shadow:
         fold = _fold(provider.name, model, request, chat.price)
         turn: Turn | None = None
         try:
-            await self._answered(ticket.provider, replace(request, model=model), fold)
+            await self._answered(ticket.provider, request, fold)
             turn = fold.turn()
             self._board.answered(ticket, first=turn.timings.first)
         except Failure as failure:

@@ -2,6 +2,9 @@
 
 Owns the order of the questions. What is counted is `core.tally`'s, what a report holds
 `core.report`'s, how it looks `screen`'s. Must not write.
+
+Of a conversation the half hours are not kept: a price that is found later for it is the plain one,
+also where a provider is cheaper at some hours; there its groups may add up to more than the total.
 """
 
 from __future__ import annotations
@@ -9,46 +12,62 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from holychat.core.choose import nearest
 from holychat.core.failure import UsageError
 from holychat.core.report import Brief, Report, ranked
 from holychat.core.sanitize import one_line
-from holychat.core.tally import Group, Histogram, Pace, Period, Tally, grouped, total
-from holychat.engine.ledger import began, costs, prices_of, settled
+from holychat.core.tally import Group, Histogram, Pace, Period, Tally, Unpriced, grouped, total
+from holychat.engine.ledger import began, costs, prices_of, settle, settled
 from holychat.engine.times import LAST, day, period
 from holychat.store import tally
+from holychat.store.rollup import SPENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from holychat.core.report import By
-    from holychat.core.tally import Entry, Unpriced
+    from holychat.core.tally import Entry
+    from holychat.engine.ledger import ProviderOf
+    from holychat.prices import Prices
     from holychat.settings import Settings
     from holychat.store.db import Database
 
     Found = list[tuple[Unpriced, int]]
     Paces = Mapping[tuple[str, str], Pace]
 
+TOP = 20  # conversations that are shown of many
 LONGEST = 36_600  # days that are charted; one day of an odd clock must not make millions
 
 
 class Records(NamedTuple):
     """What was used in a period, with the prices as they are known by now; `found` are the calls
-    among it whose price was not known then."""
+    among it whose price was not known then, `ways` the way to a price."""
 
     period: Period
     entries: list[Entry]
     paces: Paces
     found: Found
+    ways: tuple[Prices, ProviderOf]
+
+
+class Conversations(NamedTuple):
+    """The dearest conversations first. `others` are those that are there too, `deleted` is what
+    was used in conversations that are no more."""
+
+    groups: list[Group]
+    others: Tally
+    deleted: Tally
 
 
 def records(db: Database, days: Period, settings: Settings) -> Records:
     """What is recorded of a period. Raises StoreTrouble."""
-    found = list(costs(tally.unpriced(db, days), *prices_of(settings)))
+    ways = prices_of(settings)
+    found = list(costs(tally.unpriced(db, days), *ways))
     entries = settled(tally.entries(db, days), found)
-    return Records(days, entries, tally.paces(db, days), found)
+    return Records(days, entries, tally.paces(db, days), found, ways)
 
 
 def report(db: Database, said: Records, by: By, at: int) -> Report:
@@ -67,13 +86,55 @@ def report(db: Database, said: Records, by: By, at: int) -> Report:
         settled=sum(rest.calls for rest, _ in said.found),
     )
     if by == "conversation":
-        those = tally.conversations(db, said.period)
+        those = conversations(db, said.period, *said.ways)
         return made._replace(groups=tuple(those.groups), others=those.others, deleted=those.deleted)
     if by == "hour":
-        groups = _by_hour(tally.by(db, "hour", said.period), said.found)
+        groups = _by_hour(tally.hours(db, said.period), said.found)
     else:
         groups = grouped(said.entries, by)
     return made._replace(groups=ranked(groups, by))
+
+
+def conversations(
+    db: Database, days: Period, prices: Prices, provider_of: ProviderOf, most: int = TOP
+) -> Conversations:
+    """What was used by conversation, with the prices as they are known by now."""
+    free = tally.unpriced_of(db, days)
+    before = tally.conversations(db, days)
+    there = {
+        key: settle(sums, free.get(key, ()), prices, provider_of) for key, sums in before.items()
+    }
+    top = sorted(there, key=lambda key: (-there[key].cost, -there[key].tokens, key))
+    groups = [Group(key, there[key], tally.title(db, key)) for key in top[:most]]
+    whole = total(entry.tally for entry in tally.entries(db, days))
+    kept = Tally(**{name: getattr(whole, name) for name in SPENT})
+    gone = kept.less(total(before.values()))
+    rest = _less(tally.unpriced(db, days), chain.from_iterable(free.values()))
+    return Conversations(
+        groups,
+        total(there[key] for key in top[most:]),
+        settle(gone, rest, prices, provider_of),
+    )
+
+
+def of(db: Database, settings: Settings, identity: str) -> Tally:
+    """What was used in one conversation, with the prices as they are known by now."""
+    free = tally.unpriced_of(db, Period(), identity).get(identity, ())
+    return settle(tally.conversation(db, identity), free, *prices_of(settings))
+
+
+def _less(all_: Iterable[Unpriced], there: Iterable[Unpriced]) -> list[Unpriced]:
+    """The calls without a price that are in no conversation any more, without their half hours."""
+    left: dict[tuple[str, str, str], list[int]] = {}
+    for sign, rows in ((1, all_), (-1, there)):
+        for one in rows:
+            sums = left.setdefault(one[:3], [0, 0, 0, 0])
+            sums[:] = [kept + sign * more for kept, more in zip(sums, one[4:], strict=True)]
+    return [
+        Unpriced(*key, None, *(max(0, each) for each in sums))
+        for key, sums in left.items()
+        if sums[0] > 0
+    ]
 
 
 def brief(db: Database, settings: Settings, at: int, conversation: str = "") -> Brief:
@@ -81,7 +142,7 @@ def brief(db: Database, settings: Settings, at: int, conversation: str = "") -> 
     today, month = (records(db, period(days, "", "", at), settings) for days in ("1d", LAST))
     rows = [_line("today", today)]
     if conversation:
-        rows.append(("this conversation", tally.conversation(db, conversation), Histogram()))
+        rows.append(("this conversation", of(db, settings, conversation), Histogram()))
     rows.append(_line(f"{LAST.removesuffix('d')} days", month))
     days = grouped(month.entries, "day")
     return Brief(rows, tuple(_filled(days, *_span(month.period, days, at))))

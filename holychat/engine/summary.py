@@ -37,6 +37,7 @@ async def summarise(chat: Chat, before: Sequence[Exchange], turns: int, spent: l
     """
     former = covering(chat.summary, before)
     done = former.turns if former else 0
+    inside = chat.recorder.turn is not None
     try:
         who = await _who(chat)
         text = former.text if former else ""
@@ -44,6 +45,10 @@ async def summarise(chat: Chat, before: Sequence[Exchange], turns: int, spent: l
             text = await _one(chat, who, text, piece, spent)
     except HolychatError as error:
         return f"no summary could be made ({error.what})"
+    finally:
+        if chat.purse is not None and not inside:  # else it is the turn's
+            for tried in spent:
+                chat.purse.used(tried.usage)
     chat.summary = Summary(text, turns)
     chat.recorder.summary(turns, text)
     return ""
@@ -102,7 +107,12 @@ async def _one(chat: Chat, who: Candidate, former: str, turns: Turns, spent: lis
     """One request. Raises Failure where no summary came of it."""
     _, size = _sizes(chat, who)
     asked = context.question(former, turns, size // 2)
-    turn = await _answer(chat, who, Request(who.model, (Message("user", asked),)), spent)
+    request = Request(who.model, (Message("user", asked),))
+    if chat.purse is not None:
+        inside = chat.recorder.turn is not None
+        allowed = chat.purse.within if inside else chat.purse.aside
+        request = await allowed(chat, request, who, spent)
+    turn = await answered(chat, who, request, spent)
     text = turn.text.strip()
     if turn.failure is not None:
         named = context.named(turn.failure.what)
@@ -117,27 +127,41 @@ async def _one(chat: Chat, who: Candidate, former: str, turns: Turns, spent: lis
     return context.shortened(text, 2 * size)
 
 
-async def _answer(chat: Chat, who: Candidate, request: Request, spent: list[Tried]) -> Turn:
-    """The whole answer, as a turn; `spent` gets its attempt, also where it is stopped."""
+async def answered(
+    chat: Chat,
+    who: Candidate,
+    request: Request,
+    spent: list[Tried],
+    *,
+    role: str = "summary",
+    patience: float = PATIENCE,
+    most: int | None = None,
+) -> Turn:
+    """The whole answer, or as soon as it has `most` characters, as a turn; `spent` gets its
+    attempt, also where it is stopped."""
     from holychat.engine.conversation import Fold
 
     name = who.provider.name
     fold = Fold(name, who.model, request, chat.clock, chat.price)
     fold.add(Attempt(name, who.model))
     turn: Turn | None = None
+    length = 0
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             async with aclosing(chat.client.stream(who.provider, request)) as deltas:
                 async for delta in deltas:
                     fold.add(delta)
+                    length += len(delta.text)
+                    if most is not None and length > most:
+                        break
         turn = fold.turn()
     except TimeoutError:
-        late = Failure(Kind.TIMEOUT_FIRST, f"{name} took longer than {PATIENCE:.0f} s")
+        late = Failure(Kind.TIMEOUT_FIRST, f"{name} took longer than {patience:.0f} s")
         turn = fold.turn(failure=late)
     except Failure as failure:
         keyless(failure, who.provider)
         turn = fold.turn(failure=failure)
     finally:
         ended = turn or fold.turn(Finish.INTERRUPTED)
-        spent.append(replace(ended.attempts[-1], role="summary"))
+        spent.append(replace(ended.attempts[-1], role=role))
     return turn

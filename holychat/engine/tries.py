@@ -29,6 +29,8 @@ class Tries:
         self._asked = asked
         self._fold = fold
         self._way = chat.way()
+        self._bill = chat.purse.bill(chat, lambda: fold.ended) if chat.purse else None
+        self._way.allow = self._bill.allowed if self._bill else None
         self._most: int | None = None
         self._again = True
 
@@ -38,18 +40,27 @@ class Tries:
         fitting, prompt, before = chat.fitting, asked.prompt, asked.before
         while self._again:
             self._again = False
+            for line in await self._checked():
+                yield Notice(line)
             notices = fitting.fitted(chat, asked, fold.aside, self._way.first, self._most)
             async with aclosing(notices):
                 async for notice in notices:
                     yield notice
             messages = chat.messages(prompt, before, fitting.plan)
-            request = replace(fold.request, messages=messages)
-            if chat.purse is not None:
-                request, said = await chat.purse.allowed(chat, request, self._way.first)
-                for line in said:
-                    yield Notice(line)
-            fold.request = request
+            fold.request = replace(fold.request, messages=messages)
             yield Reply(self._way, fold.request)
+
+    async def _checked(self) -> list[str]:
+        """Whether the turn may be sent at all, where a summary would be sent before it."""
+        chat, asked, first = self._chat, self._asked, self._way.first
+        if self._bill is None or chat.fitting.policy != "summarize":
+            return []
+        plan = chat.fitting.planned(chat, asked, first, self._most)
+        if plan.cut <= plan.done:
+            return []
+        messages = chat.messages(asked.prompt, asked.before, plan)
+        request = replace(self._fold.request, messages=messages)
+        return (await self._bill.allowed(request, first))[1]
 
     @contextmanager
     def judged(self, reply: Reply) -> Iterator[None]:

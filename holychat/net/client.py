@@ -207,7 +207,9 @@ class Client:
     async def _deltas(
         self, provider: Provider, request: Request, response: httpx.Response
     ) -> AsyncGenerator[Delta, None]:
-        reader = wire.Reader(provider.name)
+        raw = request.raw
+        slow = raw is not None and bool(raw.get("logprobs") or raw.get("modalities"))
+        reader = wire.Reader(provider.name, whole=raw is not None, slow=slow)
         first = self.timers.first if request.stream else max(self.timers.first, 600.0)
         watch = _Watch(provider.name, response.extensions["exchange"], first, self.timers.gap)
         try:
@@ -270,8 +272,9 @@ class _Watch:
         self.answered = self.thought = False
 
     def saw(self, delta: Delta) -> None:
-        if delta.text or delta.reasoning:
-            self.answered = self.answered or bool(delta.text and not delta.text.isspace())
+        if delta.text or delta.reasoning or delta.token:
+            called = bool(delta.more) and delta.calls
+            self.answered = self.answered or bool(delta.text and not delta.text.isspace()) or called
             self.thought = self.thought or bool(delta.reasoning)
             self._token()
         if delta.finish is not None:

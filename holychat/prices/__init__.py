@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holychat.core.price import (
-    DAY,
-    WEEK,
     Rate,
     Special,
     Tariff,
@@ -28,6 +26,7 @@ from holychat.core.price import (
     exact_of,
     find,
     per_token,
+    week_minute,
 )
 from holychat.core.provider import BUILT_IN, DEMO
 
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
 HERE = "runs on this machine"
 YOURS = "your settings"
-_EPOCH = 3 * DAY  # 1970 began on a Thursday
 _NAMES = frozenset(row.name for row in BUILT_IN)
 
 
@@ -77,8 +75,7 @@ class Prices:
         if usage.cost is not None:
             return usage.cost
         rate = self.rate(provider, model, at)
-        minute = (_EPOCH + int(at // 60)) % WEEK
-        return cost(rate, usage, minute, self.exchange) if rate else None
+        return cost(rate, usage, week_minute(at), self.exchange) if rate else None
 
     def everywhere(self, at: float) -> list[Rate]:
         """What every known model of every built-in provider costs at a time, under its first id."""

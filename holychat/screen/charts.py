@@ -8,12 +8,14 @@ terminal, a colour or what the numbers mean.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from holychat.core.tally import GROWTH, edge
+from holychat.core.buckets import GROWTH, edge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+T = TypeVar("T")
 
 LYING = " ▏▎▍▌▋▊▉█"  # of a cell, from the left
 STANDING = " ▁▂▃▄▅▆▇█"  # from below
@@ -58,14 +60,14 @@ def columns(
     return rows
 
 
-def binned(values: Sequence[int], most: int) -> tuple[list[int], int]:
-    """The values as at most so many sums of neighbours, the same number in each but the first,
+def binned(values: Sequence[T], most: int) -> tuple[list[Sequence[T]], int]:
+    """The values as at most so many groups of neighbours, the same number in each but the first,
     and how many that is."""
     each = max(1, -(-len(values) // max(1, most)))
     first = len(values) % each
     parts = [values[:first]] if first else []
     parts += [values[at : at + each] for at in range(first, len(values), each)]
-    return [sum(part) for part in parts], each
+    return parts, each
 
 
 def spread(counts: Iterable[tuple[int, int]]) -> list[tuple[float, float, int]]:

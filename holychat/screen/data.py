@@ -31,7 +31,7 @@ def turn_object(turn: Turn) -> dict[str, Any]:
         "finish": turn.finish.value,
         "complete": turn.finish.complete,
         "refusal": turn.refusal,
-        "usage": _usage_object(turn.usage),
+        "usage": usage_object(turn.usage),
         "timings": _timings_object(turn.timings),
         "error": failure_object(turn.failure) if turn.failure else None,
         "seams": list(turn.seams),
@@ -45,14 +45,14 @@ def _tried_object(one: Tried) -> dict[str, Any]:
         "model": one.model,
         "finish": one.finish.value,
         "at": one.at,
-        "usage": _usage_object(one.usage),
+        "usage": usage_object(one.usage),
         "timings": _timings_object(one.timings),
         "error": failure_object(one.failure) if one.failure else None,
         **({"role": one.role} if one.role else {}),
     }
 
 
-def _usage_object(usage: Usage | None) -> dict[str, Any] | None:
+def usage_object(usage: Usage | None) -> dict[str, Any] | None:
     """The counts; `cost` in US dollars, null where no price is known, and a lower bound where
     `unpriced` says that some tokens have none."""
     if usage is None:
@@ -149,5 +149,5 @@ def _delta_object(delta: Delta) -> dict[str, Any]:
     if delta.finish:
         shown["finish"] = delta.finish.value
     if delta.usage:
-        shown["usage"] = _usage_object(delta.usage)
+        shown["usage"] = usage_object(delta.usage)
     return {"type": "delta", **shown} if shown else {}

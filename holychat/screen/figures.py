@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from holychat.screen.charts import compact
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,6 +31,20 @@ def cost(sums: Tally, money: Money) -> str:
         return "?"
     sign = "≥" if sums.unpriced else "≈" if sums.estimated and known else ""
     return sign + money(known)
+
+
+def share(report: Report, tally: Tally) -> float | None:
+    """Its part of the whole, from 0 to 1; None where its cost is not known and that is what the
+    parts are made of."""
+    if report.weighs_cost and tally.known_cost is None:
+        return None
+    whole = report.weight(report.total)
+    return report.weight(tally) / whole if whole else 0.0
+
+
+def weight(report: Report, tally: Tally, money: Money) -> str:
+    """What a part is made of, its cost or its tokens, with the marks of a cost."""
+    return cost(tally, money) if report.weighs_cost else compact(tally.tokens)
 
 
 def percent(share: float | None) -> str:

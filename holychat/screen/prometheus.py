@@ -14,8 +14,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from holychat.core.buckets import GROWTH, LAST, bucket, edge
 from holychat.core.price import exact
-from holychat.core.tally import GROWTH, LAST, bucket, edge, total
+from holychat.core.tally import total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -66,7 +67,7 @@ _COUNTERS = (
     _Counter(
         "holychat_cost_usd_total",
         "Cost in US dollars of the requests whose price is known.",
-        lambda tally: [({}, exact(tally.cost))],
+        lambda tally: [] if tally.known_cost is None else [({}, exact(tally.known_cost))],
     ),
     _Counter(
         "holychat_unpriced_calls_total",
@@ -93,14 +94,9 @@ def exposition(entries: Iterable[Entry], paces: Mapping[Pair, Pace]) -> str:
         for pair, tally in sums.items():
             for labels, value in counter.values(tally):
                 lines.append(f"{counter.name}{_labels(pair, labels)} {value}")
-    firsts = {pair: paces[pair].first for pair in sorted(paces)}
-    wholes = {pair: paces[pair].total for pair in sorted(paces)}
-    lines += _histogram(
-        "holychat_first_token_seconds", "From a request to its first token.", firsts
-    )
-    lines += _histogram(
-        "holychat_answer_seconds", "From a request to the end of its answer.", wholes
-    )
+    for name, said, field in _TIMES:
+        times = {pair: getattr(paces[pair], field) for pair in sorted(paces)}
+        lines += _histogram(name, said, times)
     return "".join(f"{line}\n" for line in lines)
 
 

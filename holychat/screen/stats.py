@@ -14,7 +14,7 @@ from holychat.core.report import SHARES
 from holychat.core.sanitize import one_line
 from holychat.core.tally import total
 from holychat.screen.charts import bar, binned, columns, compact, span, sparkline, spread
-from holychat.screen.figures import calls, cost, percent, spent, tokens
+from holychat.screen.figures import calls, cost, percent, share, spent, tokens, weight
 from holychat.screen.pen import cells, fit, padded
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ LABEL, FIGURE = 11, 13  # cells of the totals' first two columns
 KEY, BAR = 12, 4  # cells that a name and a bar should have at least
 LONGEST_BAR = 24
 DATE = len("11-21")
+SHARE = len("share")
+GOING = ("first", "first token", "share", "failed", "calls")  # columns, where it is too narrow
 _ASCII = str.maketrans("≈≥·…–’", "~>-.-'")
 _HEADS = {"pair": "provider/model", "hour": "hour", "conversation": "conversation"}
 
@@ -61,10 +63,7 @@ def screen(report: Report, store: str, looks: Looks) -> list[str]:
 
 def table(report: Report, store: str, looks: Looks) -> list[str]:
     """The groups of a period, all of them."""
-    lines = [heading(report, store, looks), "", *_groups(report, looks)]
-    if report.by == "conversation" and report.settled:
-        lines += ["", looks.pen.dim("of a conversation, prices that were found later are left out")]
-    return _written(lines, looks)
+    return _written([heading(report, store, looks), "", *_groups(report, looks)], looks)
 
 
 def short(brief: Brief, looks: Looks) -> list[str]:
@@ -72,8 +71,9 @@ def short(brief: Brief, looks: Looks) -> list[str]:
     lines = [("", "calls", "failed", "tokens", "cost", "first token")]
     lines += [(name, *_cells(tally, looks.money), _p50(first)) for name, tally, first in brief.rows]
     wide = [max(cells(line[at]) for line in lines) for at in range(len(lines[0]))]
+    kept = _kept(lines[0], wide, looks.room)
     drawn = sparkline([day.tally.tokens for day in brief.days], plain=looks.plain)
-    text = [_aligned(line, wide).rstrip() for line in lines]
+    text = [_aligned(line, wide, kept).rstrip() for line in lines]
     if drawn.strip() and len(drawn) + 2 * DATE < looks.room:
         text.append(f"{brief.days[0].key[-DATE:]} {drawn} {brief.days[-1].key[-DATE:]}")
     return _written(text, looks)
@@ -122,13 +122,17 @@ def _totals(report: Report, looks: Looks) -> list[str]:
         ("answer", *_percentiles(report.pace.total)),
         ("speed", f"{sums.rate:,.0f} tok/s" if sums.rate else "-", ""),
     ]
-    return [_total(*row, looks) for row in rows]
+    return [line for row in rows for line in _total(*row, looks)]
 
 
-def _total(label: str, figure: str, detail: str, looks: Looks) -> str:
+def _total(label: str, figure: str, detail: str, looks: Looks) -> list[str]:
+    """A line, or two where what is to be said beside the figure has no room there."""
     head = looks.pen.dim(f"{label:<{LABEL}}") + GAP + padded(figure, FIGURE, right=True)
     left = looks.room - LABEL - len(GAP) - max(FIGURE, cells(figure)) - len(GAP)
-    return head + (GAP + fit(detail, left) if detail else "")
+    if cells(detail) <= left:
+        return [head + (GAP + detail if detail else "")]
+    below = GAP + fit(detail, looks.room - len(GAP))
+    return [head, below] if figure else [below]
 
 
 def _ended(sums: Tally) -> str:
@@ -185,16 +189,19 @@ def _days(report: Report, looks: Looks) -> list[str]:
     """The days as columns; of one day there is nothing to see."""
     if len(report.days) < 2 or not report.total.tokens:
         return []
-    values, each = binned([report.weight(one.tally) for one in report.days], looks.room)
+    bins, each = binned(report.days, looks.room)
+    sums = [total(one.tally for one in part) for part in bins]
+    values = [report.weight(tally) for tally in sums]
     wide = max(1, min(4, looks.room // len(values)))
     rows = columns(values, HIGH, wide, plain=looks.plain)
     what = "cost" if report.weighs_cost else "tokens"
     title = f"{what} by day" if each == 1 else f"{what} by {each} days"
-    most = looks.money(max(values)) if report.weighs_cost else compact(max(values))
+    most = weight(report, max(sums, key=report.weight), looks.money)
     length = max(len(values) * wide - (wide > 1), len(report.since) * 2 + 2)
     axis = f"{report.since}{report.until:>{length - len(report.since)}}"
+    said = fit(f"the highest is {most}", looks.room - len(title) - len(GAP))
     return [
-        looks.pen.bold(title) + GAP + looks.pen.dim(f"the highest is {most}"),
+        looks.pen.bold(title) + GAP + looks.pen.dim(said),
         *map(looks.pen.accent, rows),
         looks.pen.dim(axis),
     ]
@@ -244,8 +251,7 @@ def _groups(report: Report, looks: Looks, most: int = 0) -> list[str]:
         (*_cells(tally, looks.money), *((_p50(pace.first) if pace else "",) if timed else ()))
         for _, tally, pace in rows
     ]
-    whole = report.weight(report.total)
-    shares = [report.weight(tally) / whole if whole else 0.0 for _, tally, _ in rows]
+    shares = [share(report, tally) or 0.0 for _, tally, _ in rows]
     if rows and rows[-1][1] is report.total:  # it has no share, which would dwarf all others
         shares[-1] = 0.0
     head = _HEADS.get(report.by, report.by)
@@ -260,17 +266,22 @@ def _table(
     looks: Looks,
 ) -> list[str]:
     """Names, right-aligned figures, and a bar for the share in the cells that are left."""
-    wide = [max(cells(row[at]) for row in (heads[1:], *figures)) for at in range(len(heads) - 1)]
-    used = sum(size + len(GAP) for size in wide) + len(GAP) + len("share")
+    heads = (*heads, "share")
+    sizes = [max(cells(row[at]) for row in (heads[1:-1], *figures)) for at in range(len(heads) - 2)]
     name = max(map(cells, (heads[0], *names)))
-    name = min(name, max(KEY, looks.room - used - 1 - BAR))
-    room = min(LONGEST_BAR, looks.room - name - used - 1)
-    lines = [looks.pen.dim(_aligned((heads[0], *heads[1:], "share"), (name, *wide, 5)))]
+    wide = [min(name, KEY), *sizes, SHARE]
+    kept = _kept(heads, wide, looks.room)
+    used = sum(wide[at] + len(GAP) for at in kept[1:])
+    shared = heads[kept[-1]] == "share"
+    wide[0] = min(name, max(wide[0], looks.room - used - (1 + BAR if shared else 0)))
+    room = min(LONGEST_BAR, looks.room - wide[0] - used - 1) if shared else 0
+    lines = [looks.pen.dim(_aligned(heads, wide, kept))]
     most = max(shares, default=0)
-    for label, row, share in zip(names, figures, shares, strict=True):
-        drawn = looks.pen.accent(bar(share, most, max(0, room), plain=looks.plain))
-        told = percent(share) if share else ""
-        line = _aligned((label, *row, told), (name, *wide, 5 + ("<" in told)))
+    for label, row, part in zip(names, figures, shares, strict=True):
+        drawn = looks.pen.accent(bar(part, most, max(0, room), plain=looks.plain))
+        told = percent(part) if part else ""
+        wide[-1] = SHARE + ("<" in told)
+        line = _aligned((label, *row, told), wide, kept)
         lines.append(f"{line} {drawn}".rstrip())
     return lines
 
@@ -296,8 +307,17 @@ def _p50(times: Histogram) -> str:
     return "-" if half is None else span(half)
 
 
-def _aligned(row: Sequence[str], wide: Sequence[int]) -> str:
-    """The first to the left and cut, the others to the right."""
+def _kept(heads: Sequence[str], wide: Sequence[int], room: int) -> list[int]:
+    """The columns that there is room for."""
+    kept = list(range(len(heads)))
+    for name in GOING:
+        if sum(wide[at] + len(GAP) for at in kept) - len(GAP) <= room:
+            break
+        kept = [at for at in kept if heads[at] != name]
+    return kept
+
+
+def _aligned(row: Sequence[str], wide: Sequence[int], kept: Sequence[int]) -> str:
+    """The first to the left and cut, the others of those that are kept to the right."""
     first = padded(fit(row[0], wide[0]), wide[0])
-    rest = [padded(text, to, right=True) for text, to in zip(row[1:], wide[1:], strict=True)]
-    return GAP.join((first, *rest))
+    return GAP.join((first, *(padded(row[at], wide[at], right=True) for at in kept[1:])))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from holychat.core.report import SHARES
 from holychat.core.sanitize import visible
-from holychat.screen.charts import compact, span, spread
-from holychat.screen.figures import cost, percent, spent, tokens
+from holychat.screen.charts import span, spread
+from holychat.screen.figures import cost, percent, share, spent, tokens, weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -111,7 +111,7 @@ def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) ->
     )
 
 
-def _row(name: str, tally: Tally, share: float, money: Money) -> list[str]:
+def _row(report: Report, name: str, tally: Tally, money: Money) -> list[str]:
     return [
         name,
         f"{tally.calls:,}",
@@ -119,8 +119,12 @@ def _row(name: str, tally: Tally, share: float, money: Money) -> list[str]:
         *(tokens(tally, number) for number in (tally.prompt, tally.cached)),
         *(tokens(tally, number) for number in (tally.completion, tally.reasoning)),
         cost(tally, money),
-        percent(share),
+        _share(share(report, tally)),
     ]
+
+
+def _share(part: float | None) -> str:
+    return "" if part is None else percent(part)
 
 
 # --- Charts, each with its table ----------------------------------------------------------------
@@ -131,19 +135,15 @@ def _days(report: Report, money: Money) -> Iterator[str]:
     if len(days) < 2:
         return
     values = [report.weight(one.tally) for one in days]
-    shown = money if report.weighs_cost else lambda number: compact(number or 0)
     what = "Cost by day" if report.weighs_cost else "Tokens by day"
-    whole = sum(values)
+    highest = max(days, key=lambda one: report.weight(one.tally))
+    most = weight(report, highest.tally, money)
     yield f"<h2>{what}</h2>\n"
-    labels = [f"{one.key}: {shown(value)}" for one, value in zip(days, values, strict=True)]
-    yield _columns(f"{what}, the highest {shown(max(values))}", values, labels)
-    axis = (days[0].key, f"the highest is {shown(max(values))}", days[-1].key)
+    labels = [f"{one.key}: {weight(report, one.tally, money)}" for one in days]
+    yield _columns(f"{what}, the highest {most}", values, labels)
+    axis = (days[0].key, f"the highest is {most}", days[-1].key)
     yield f'<p class="axis">{"".join(f"<span>{_text(one)}</span>" for one in axis)}</p>\n'
-    rows = [
-        _row(one.key, one.tally, value / whole if whole else 0, money)
-        for one, value in zip(days, values, strict=True)
-        if one.tally.calls
-    ]
+    rows = [_row(report, one.key, one.tally, money) for one in days if one.tally.calls]
     yield "<details>\n<summary>The days as a table</summary>\n"
     yield _table("By day", ("day", *HEADS), rows) + "</details>\n"
 
@@ -154,18 +154,18 @@ def _groups(report: Report, money: Money) -> Iterator[str]:
     rows = [(one.title or one.key, one.tally) for one in report.groups]
     rows += [("other conversations", report.others)] if report.others.calls else []
     rows += [("deleted", report.deleted)] if report.deleted.calls else []
-    whole = report.weight(report.total)
-    shares = [report.weight(tally) / whole if whole else 0.0 for _, tally in rows]
+    shares = [share(report, tally) for _, tally in rows]
     name = _NAMES.get(report.by, report.by)
     yield f"<h2>By {name}</h2>\n"
     yield _bars(
         f"Share by {name}",
         shares,
-        [f"{label}: {percent(share)}" for (label, _), share in zip(rows, shares, strict=True)],
+        [
+            f"{label}: {percent(part)}" if part is not None else label
+            for (label, _), part in zip(rows, shares, strict=True)
+        ],
     )
-    lines = [
-        _row(label, tally, share, money) for (label, tally), share in zip(rows, shares, strict=True)
-    ]
+    lines = [_row(report, label, tally, money) for label, tally in rows]
     yield _table(f"By {name}", (name, *HEADS), lines)
 
 
@@ -196,15 +196,21 @@ def _columns(label: str, values: Sequence[int], labels: Sequence[str]) -> str:
     return _svg(label, HIGH, bars)
 
 
-def _bars(label: str, values: Sequence[float], labels: Sequence[str]) -> str:
-    """Lying bars with their names on them."""
-    most = max(values, default=0) or 1
+def _bars(label: str, values: Sequence[float | None], labels: Sequence[str]) -> str:
+    """Lying bars with their names on them; the name alone where the value is not known."""
+    most = max((value or 0 for value in values), default=0) or 1
     rows = "".join(
-        f'<g><rect x="0" y="{at * LINE}" width="{max(WIDE * value / most, 1.0):.1f}" '
-        f'height="{LINE - 6}"/><text x="6" y="{at * LINE + 12}">{_text(said)}</text></g>\n'
+        f'<g>{_bar(at, value, most)}<text x="6" y="{at * LINE + 12}">{_text(said)}</text></g>\n'
         for at, (value, said) in enumerate(zip(values, labels, strict=True))
     )
     return _svg(label, max(1, len(values)) * LINE, rows)
+
+
+def _bar(at: int, value: float | None, most: float) -> str:
+    if value is None:
+        return ""
+    wide = max(WIDE * value / most, 1.0)
+    return f'<rect x="0" y="{at * LINE}" width="{wide:.1f}" height="{LINE - 6}"/>'
 
 
 def _svg(label: str, high: int, body: str) -> str:

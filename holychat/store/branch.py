@@ -64,6 +64,11 @@ class Branch:
         self._kept, self._number = kept, 0
         self.conversation = self.open.conversation
 
+    @property
+    def messages(self) -> tuple[int, ...]:
+        """Prompt, answer, prompt, answer."""
+        return tuple(self._messages)
+
     def journal(self, db: Database, text: str, reasoning: str) -> None:
         """Append what came of the open turn."""
         if self.open is not None:

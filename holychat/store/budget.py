@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from holychat.core.limits import Limit, Spent, Verdict, level
 from holychat.store.ids import now
 from holychat.store.tally import days, spent
+from holychat.store.turns import bury_open
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,23 +29,27 @@ def reserve(
     tokens: int,
     at: int | None = None,
     override: bool = False,
+    more: bool = False,
 ) -> Verdict:
     """Reserve `cost` (10^-12 US dollars; None: no price is known) and `tokens` for an open turn,
     if all limits have room for it, or `override`; see Verdict.
 
-    Asked again for the same turn, it replaces what was reserved: it is for all of the turn. What
-    was refused keeps what it had. Raises StoreTrouble.
+    Asked again for the same turn, it replaces what was reserved: it is for all of the turn; with
+    `more` it comes on top of that. What was refused keeps what it had. What the dead had used
+    counts: their open turns are closed first. Raises StoreTrouble.
     """
     at = now() if at is None else at
     with db.write(durable=False):  # after a power cut nobody is left who would use it
+        bury_open(db)
         row = db.row("SELECT conversation FROM turns WHERE id = ?", (turn,))
         conversation = row["conversation"] if row else ""
-        verdict = _judged(db, limits, conversation, cost, tokens, at, turn)
+        verdict = _judged(db, limits, conversation, cost, tokens, at, None if more else turn)
         if override or verdict.refusing is None:
             db.run(
-                "UPDATE turns SET reserved = ?, reserved_tokens = ?"
-                " WHERE id = ? AND writer IS NOT NULL",
-                (cost or 0, tokens, turn),
+                "UPDATE turns SET reserved = ?1 + ?4 * reserved,"
+                " reserved_tokens = ?2 + ?4 * reserved_tokens"
+                " WHERE id = ?3 AND writer IS NOT NULL",
+                (cost or 0, tokens, turn, int(more)),
             )
     return verdict
 

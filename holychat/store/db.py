@@ -454,24 +454,23 @@ def _count_times(connection: sqlite3.Connection) -> None:
 
     class Counted:
         def __init__(self) -> None:
-            from holychat.core.tally import bucket
+            from holychat.core.buckets import one
 
-            self._bucket, self._counts = bucket, dict[int, int]()
+            self._one, self._lanes = one, 0
 
         def step(self, seconds: float | None) -> None:
             if seconds is not None:
-                number = self._bucket(seconds)
-                self._counts[number] = self._counts.get(number, 0) + 1
+                self._lanes += self._one(seconds)
 
         def finalize(self) -> bytes:
-            from holychat.core.tally import counted
+            from holychat.core.buckets import packed
 
-            return counted(self._counts).packed()
+            return packed(self._lanes)
 
     def merged(one: bytes, other: bytes) -> bytes:
-        from holychat.core.tally import unpacked
+        from holychat.core.buckets import packed, unpacked
 
-        return (unpacked(one) + unpacked(other)).packed()
+        return packed(unpacked(one) + unpacked(other))
 
     connection.create_aggregate("histogram", 1, Counted)  # type: ignore[arg-type]
     connection.create_function("merged", 2, merged, deterministic=True)

@@ -53,17 +53,27 @@ class Recorder:
 
     `warnings` are sentences for the user; whoever shows one takes it out. `ours` says that the
     path is holychat's own and not one that the user gave.
+
+    `beside` is another recorder, whose thread and file it uses: for turns that run at the same
+    time. It has a branch, warnings and debts of its own; what it keeps is not journalled on the
+    way, so that a thousand open turns cost a write at their beginning and one at their end. It
+    lives no longer than the other one.
     """
 
-    def __init__(self, path: str | None, *, ours: bool = False) -> None:
+    def __init__(
+        self, path: str | None, *, ours: bool = False, beside: Recorder | None = None
+    ) -> None:
         self.path = path
         self.warnings: deque[str] = deque()
+        self._beside = beside
         self._ours = ours
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._hurry = threading.Event()
-        self._db: Database | None = None
+        self._own_db: Database | None = None
         self._branch = Branch()
+        if beside is not None:
+            self._branch.writer = beside.writer
         self._signed = 0.0  # when the last sign of life was given
         self._talk = 0  # the number of the conversation, as the event loop sees it
         self._prompt = ""  # of its last turn
@@ -78,6 +88,16 @@ class Recorder:
         self._said: list[str] = []  # the warnings of it
         self._owed: deque[Step] = deque()
         self._lost: list[str] = []  # prompts that cannot be kept any more
+
+    @property
+    def writer(self) -> str:
+        """The id under which its turns are open in the file."""
+        return self._branch.writer
+
+    @property
+    def messages(self) -> tuple[int, ...]:
+        """The ids of the branch's messages; to be read when what was asked for is done."""
+        return self._branch.messages
 
     @property
     def keeping(self) -> bool:
@@ -296,7 +316,21 @@ class Recorder:
             self._put(whole)
         return done
 
+    @property
+    def _db(self) -> Database | None:
+        return self._own_db if self._beside is None else self._beside._db  # noqa: SLF001 - ours
+
+    @_db.setter
+    def _db(self, db: Database | None) -> None:
+        if self._beside is None:
+            self._own_db = db
+        else:
+            self._beside._db = db  # noqa: SLF001 - as above
+
     def _put(self, work: Callable[[], None] | None) -> None:
+        if self._beside is not None:
+            self._beside._put(work)  # noqa: SLF001 - as above
+            return
         self._work.put(work)
         self._hurry.set()
         if self._thread is None:

@@ -8,25 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holychat.core.tally import Histogram, Tally
+from holychat.core.buckets import one, packed
 
 if TYPE_CHECKING:
     from holychat.store.db import Database
 
-# What is kept of each conversation, and out of which columns of `counted` it is made.
-SPENT = {
-    "calls": "calls",
-    "failed": "failed + cut",
-    "interrupted": "interrupted",
-    "prompt": "prompt",
-    "cached": "cached",
-    "completion": "completion",
-    "reasoning": "reasoning",
-    "estimated": "estimated",
-    "cost": "cost",
-    "priced": "priced",
-    "unpriced": "unpriced",
-}
+# What is kept of each conversation.
+SPENT = [
+    *("calls", "cut", "failed", "interrupted", "prompt", "cached", "completion", "reasoning"),
+    *("estimated", "cost", "priced"),
+    *("unpriced", "unpriced_prompt", "unpriced_cached", "unpriced_completion"),
+]
 
 
 def _adds(names: list[str]) -> str:
@@ -42,9 +34,14 @@ def _upsert(table: str, key: list[str], names: list[str], adds: str) -> str:
 
 
 _KEY = ["day", "provider", "model"]
-_NAMES = list(Tally._fields)
+# The fields of core.tally's Tally, which a start need not load.
+_NAMES = [
+    *("calls", "answers", "cut", "failed", "interrupted", "retries", "failovers", "hedges"),
+    *("copies", "prompt", "cached", "completion", "reasoning", "estimated", "cost", "priced"),
+    *("unpriced", "unpriced_prompt", "unpriced_cached", "unpriced_completion", "made", "made_ms"),
+]
 _TALLY = _upsert("tally", [*_KEY, "slot"], _NAMES, _adds(_NAMES))
-_SPENT = _upsert("spent", ["conversation", *_KEY], list(SPENT), _adds(list(SPENT)))
+_SPENT = _upsert("spent", ["conversation", *_KEY], SPENT, _adds(SPENT))
 _PACE = _upsert(
     "pace",
     _KEY,
@@ -54,7 +51,7 @@ _PACE = _upsert(
 # Once for the three of them: how an attempt counts is most of the work.
 _COUNTED = f"""
     SELECT day, provider, model, slot, {", ".join(_NAMES)}, conversation,
-        {", ".join(SPENT.values())}, first, total
+        {", ".join(SPENT)}, first, total
     FROM counted WHERE id = ?
 """  # noqa: S608 - ours
 _AT = 4 + len(_NAMES)  # where the conversation is
@@ -71,7 +68,7 @@ def count(db: Database, attempt: int) -> None:
 
 
 def _packed(seconds: float | None) -> bytes:
-    return b"" if seconds is None else Histogram().plus(seconds).packed()
+    return b"" if seconds is None else packed(one(seconds))
 
 
 def count_again(db: Database, attempt: int) -> None:

@@ -197,8 +197,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             AND NOT EXISTS (SELECT 1 FROM attempts WHERE turn = turns.id)
         """,
         # How an attempt counts (core.tally says what the columns are): the one definition, for
-        # what was there before and for each new one. One that was never sent does not count. A
-        # figure that cannot be true is bounded, or the sums would overflow one day.
+        # what was there before and for each new one. One that was never sent does not count: it
+        # has no model and used nothing, or a limit refused it. A figure that cannot be true is
+        # bounded, or the sums would overflow one day.
         """
         CREATE VIEW counted AS
         SELECT id, turn, conversation, day, provider, model, slot, 1 AS calls,
@@ -252,7 +253,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
                     coalesce(max(0, min(a.reasoning_tokens, 1000000000)), 0) AS reasoning,
                     a.estimated <> 0 AS estimated
                 FROM attempts AS a JOIN turns AS t ON t.id = a.turn
-                WHERE NOT (a.model = '' AND a.finish = 'failed')
+                WHERE a.kind <> 'limit-reached' AND NOT (a.model = '' AND (a.finish = 'failed'
+                    OR a.finish = 'interrupted'
+                        AND coalesce(a.prompt_tokens, a.completion_tokens) IS NULL))
             )
         )
         """,
@@ -299,18 +302,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         CREATE TABLE spent (
             conversation TEXT NOT NULL REFERENCES conversations ON DELETE CASCADE,
             day TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL,
-            calls INTEGER NOT NULL, failed INTEGER NOT NULL, interrupted INTEGER NOT NULL,
-            prompt INTEGER NOT NULL, cached INTEGER NOT NULL, completion INTEGER NOT NULL,
-            reasoning INTEGER NOT NULL, estimated INTEGER NOT NULL, cost INTEGER NOT NULL,
-            priced INTEGER NOT NULL, unpriced INTEGER NOT NULL,
+            calls INTEGER NOT NULL, cut INTEGER NOT NULL, failed INTEGER NOT NULL,
+            interrupted INTEGER NOT NULL, prompt INTEGER NOT NULL, cached INTEGER NOT NULL,
+            completion INTEGER NOT NULL, reasoning INTEGER NOT NULL, estimated INTEGER NOT NULL,
+            cost INTEGER NOT NULL, priced INTEGER NOT NULL, unpriced INTEGER NOT NULL,
+            unpriced_prompt INTEGER NOT NULL, unpriced_cached INTEGER NOT NULL,
+            unpriced_completion INTEGER NOT NULL,
             PRIMARY KEY (conversation, day, provider, model)
         ) STRICT, WITHOUT ROWID
         """,
         """
         INSERT INTO spent
-        SELECT conversation, day, provider, model, sum(calls), sum(failed + cut),
+        SELECT conversation, day, provider, model, sum(calls), sum(cut), sum(failed),
             sum(interrupted), sum(prompt), sum(cached), sum(completion), sum(reasoning),
-            sum(estimated), sum(cost), sum(priced), sum(unpriced)
+            sum(estimated), sum(cost), sum(priced), sum(unpriced), sum(unpriced_prompt),
+            sum(unpriced_cached), sum(unpriced_completion)
         FROM counted GROUP BY conversation, day, provider, model
         """,
         # Until when the attempts of a conversation that was removed have been counted: it may be

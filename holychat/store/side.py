@@ -1,8 +1,8 @@
 """What stands beside the messages of a conversation: the pins on them, and summaries of them.
 
 Owns these. A summary is a message of the role `summary`: it stands for its parent and for all that
-is above it on that branch. Nothing ever follows one, so it is on no branch, and neither lists,
-searches nor exports know it.
+is above it on that branch. Nothing ever follows one, so it is on no branch, and neither lists nor
+searches know it; exports have it beside the messages.
 """
 
 from __future__ import annotations

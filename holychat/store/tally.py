@@ -7,20 +7,17 @@ user's wall as it was then.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 from holychat.core.limits import Spent
 from holychat.core.tally import (
     Entry,
     Group,
-    Histogram,
     Pace,
     Period,
     Recorded,
     Tally,
     Unpriced,
-    grouped,
-    total,
     unpacked,
 )
 from holychat.store.rollup import SPENT
@@ -29,22 +26,11 @@ from holychat.store.turns import alive
 if TYPE_CHECKING:
     from typing import Any
 
+    from holychat.core.chat import Usage
     from holychat.store.db import Database
-
-By = Literal["day", "provider", "model", "pair", "hour", "conversation"]
-TOP = 20  # conversations that are shown of many
 
 _SUMS = ", ".join(f"sum({name})" for name in Tally._fields)
 _SPENT = ", ".join(f"sum({name}) AS {name}" for name in SPENT)
-
-
-class Conversations(NamedTuple):
-    """The dearest conversations first. `others` are those that are there too, `deleted` is what
-    was used in conversations that are no more."""
-
-    groups: list[Group]
-    others: Tally
-    deleted: Tally
 
 
 def where(period: Period) -> tuple[str, list[Any]]:
@@ -74,22 +60,7 @@ def entries(db: Database, period: Period) -> list[Entry]:
     return [Entry(row[0], row[1], row[2], Tally(*row[3:])) for row in map(tuple, rows)]
 
 
-def totals(db: Database, period: Period) -> Tally:
-    condition, values = where(period)
-    row = db.rows(f"SELECT {_SUMS} FROM tally WHERE {condition}", values)[0]  # noqa: S608
-    return Tally(*(value or 0 for value in row))
-
-
-def by(db: Database, what: By, period: Period) -> list[Group]:
-    """The sums by one thing, in its order; of conversations the TOP, the dearest first."""
-    if what == "conversation":
-        return conversations(db, period).groups
-    if what == "hour":
-        return _hours(db, period)
-    return grouped(entries(db, period), what)
-
-
-def _hours(db: Database, period: Period) -> list[Group]:
+def hours(db: Database, period: Period) -> list[Group]:
     """By the hour on the wall. The slot is of the UTC day, which may be another than the wall's:
     around a change of the clocks some calls are counted for the hour beside their own."""
     condition, values = where(period)
@@ -101,21 +72,14 @@ def _hours(db: Database, period: Period) -> list[Group]:
     return [Group(row[0], Tally(*row[1:])) for row in map(tuple, rows)]
 
 
-def conversations(db: Database, period: Period, most: int = TOP) -> Conversations:
-    """What was used by conversation, as far as they are still there."""
+def conversations(db: Database, period: Period) -> dict[str, Tally]:
+    """What was used in each conversation that is still there, by its id."""
     condition, values = where(period)
-    top = db.rows(
-        "SELECT conversation, sum(cost) AS money, sum(prompt + completion) AS tokens"  # noqa: S608
-        f" FROM spent WHERE {condition} GROUP BY conversation"
-        " ORDER BY money DESC, tokens DESC, conversation LIMIT ?",
-        [*values, most],
+    rows = db.rows(
+        f"SELECT conversation, {_SPENT} FROM spent WHERE {condition} GROUP BY conversation",  # noqa: S608
+        values,
     )
-    groups = [_conversation(db, row["conversation"], condition, values) for row in top]
-    left = _tally(db.rows(f"SELECT {_SPENT} FROM spent WHERE {condition}", values)[0])  # noqa: S608
-    all_ = totals(db, period)
-    there = all_._replace(failed=all_.failed + all_.cut, cut=0)
-    gone = Tally(**{name: getattr(there, name) for name in SPENT}).less(left)
-    return Conversations(groups, left.less(total(each.tally for each in groups)), gone)
+    return {row["conversation"]: _tally(row) for row in rows}
 
 
 def conversation(db: Database, identity: str) -> Tally:
@@ -123,22 +87,31 @@ def conversation(db: Database, identity: str) -> Tally:
     return _tally(db.rows(f"SELECT {_SPENT} FROM spent WHERE conversation = ?", (identity,))[0])  # noqa: S608
 
 
-def _conversation(db: Database, identity: str, condition: str, values: list[Any]) -> Group:
-    row = db.rows(
-        f"SELECT title, {_SPENT} FROM spent JOIN conversations AS c ON c.id = conversation"  # noqa: S608
-        f" WHERE conversation = ? AND {_qualified(condition)}",
-        [identity, *values],
-    )[0]
-    return Group(identity, _tally(row), row["title"] or "")
+def used(db: Database, identity: str) -> Usage | None:
+    """The same in short, as the sum over its turns; None where nothing was used."""
+    from holychat.core.chat import Usage
 
-
-def _qualified(condition: str) -> str:
-    """Conversations have a provider and a model too."""
-    return condition.replace("provider", "spent.provider").replace("model", "spent.model")
+    sums = conversation(db, identity)
+    if not (sums.tokens or sums.cost):
+        return None
+    return Usage(
+        sums.prompt,
+        sums.completion,
+        sums.cached,
+        sums.reasoning,
+        bool(sums.estimated),
+        sums.cost if sums.priced else None,
+        bool(sums.priced and sums.unpriced),
+    )
 
 
 def _tally(row: Any) -> Tally:
     return Tally(**{name: row[name] or 0 for name in SPENT})
+
+
+def title(db: Database, identity: str) -> str:
+    row = db.row("SELECT title FROM conversations WHERE id = ?", (identity,))
+    return row["title"] if row else ""
 
 
 def paces(db: Database, period: Period) -> dict[tuple[str, str], Pace]:
@@ -150,15 +123,6 @@ def paces(db: Database, period: Period) -> dict[tuple[str, str], Pace]:
         old = found.get((provider, model), Pace())
         found[provider, model] = Pace(old.first + unpacked(first), old.total + unpacked(whole))
     return found
-
-
-def pace(db: Database, period: Period) -> Pace:
-    """The same of all together."""
-    found = paces(db, period).values()
-    return Pace(
-        sum((each.first for each in found), Histogram()),
-        sum((each.total for each in found), Histogram()),
-    )
 
 
 def recorded(db: Database, period: Period) -> list[Recorded]:
@@ -181,6 +145,21 @@ def unpriced(db: Database, period: Period) -> list[Unpriced]:
         values,
     )
     return [Unpriced(*row) for row in map(tuple, rows)]
+
+
+def unpriced_of(db: Database, period: Period, identity: str = "") -> dict[str, list[Unpriced]]:
+    """The same by conversation, of those that are still there, or of one; without a half hour."""
+    condition, values = where(period)
+    rows = db.rows(
+        "SELECT conversation, day, provider, model, unpriced, unpriced_prompt, unpriced_cached,"  # noqa: S608
+        f" unpriced_completion FROM spent WHERE {condition} AND unpriced > 0"
+        f"{' AND conversation = ?' if identity else ''}",
+        [*values, *filter(None, (identity,))],
+    )
+    found: dict[str, list[Unpriced]] = {}
+    for key, day, provider, model, *counts in map(tuple, rows):
+        found.setdefault(key, []).append(Unpriced(day, provider, model, None, *counts))
+    return found
 
 
 # --- What a limit is measured by --------------------------------------------------------------

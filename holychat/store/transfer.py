@@ -14,9 +14,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from holychat.core.chat import Finish
 from holychat.core.failure import StoreTrouble
-from holychat.core.formats import Exchange, Figures, Whole, finite, record
+from holychat.core.formats import (
+    IMPORT,
+    Attempted,
+    Exchange,
+    Figures,
+    Summary,
+    Whole,
+    finite,
+    plain,
+    record,
+)
 from holychat.core.history import Kept
-from holychat.store import rollup
+from holychat.store import rollup, side
 from holychat.store.conversations import get, journalled, short, tree
 from holychat.store.ids import LETTERS
 
@@ -28,6 +38,7 @@ if TYPE_CHECKING:
     from holychat.store.db import Database
 
 _FIGURES = tuple(each.name for each in fields(Figures))  # columns of turns and of attempts
+_ATTEMPTED = tuple(each.name for each in fields(Attempted))  # and those of attempts only
 _ID = 12  # characters of an id that we give
 
 
@@ -68,13 +79,7 @@ def _dump(db: Database, conversation: str) -> Whole:
         replace(each, id=numbers[each.id], parent=numbers.get(each.parent or 0))
         for each in kept.values()
     ]
-    attempts: dict[int, list[Figures]] = {}
-    for row in db.rows(
-        "SELECT a.* FROM turns AS t JOIN attempts AS a ON a.turn = t.id"
-        " WHERE t.conversation = ? AND a.role <> 'import' ORDER BY a.id",
-        (conversation,),
-    ):
-        attempts.setdefault(row["turn"], []).append(_figures(row))
+    attempts = _attempts(db, conversation)
     exchanges: list[Exchange] = []
     head = numbers.get(about.head or 0)
     for row in db.rows("SELECT * FROM turns WHERE conversation = ? ORDER BY id", (conversation,)):
@@ -83,16 +88,39 @@ def _dump(db: Database, conversation: str) -> Whole:
         exchange = Exchange(
             numbers[row["prompt"]],
             numbers.get(row["answer"] or 0),
-            _figures(row),
+            Figures(**_read(row, _FIGURES)),
             row["served_model"],
             bool(row["refusal"]),
+            bool(row["unpriced"]),
             tuple(attempts.get(row["id"], ())),
         )
         if row["writer"] is not None:
             exchange, head = _closed(db, row["id"], exchange, messages, head)
-        exchanges.append(exchange)
-    about = replace(about, head=head, messages=len(messages))
-    return Whole(about, tuple(messages), tuple(exchanges), bool(named))
+        exchanges.append(_alone(exchange))
+    return Whole(
+        replace(about, head=head, messages=len(messages)),
+        tuple(messages),
+        tuple(exchanges),
+        bool(named),
+        frozenset(numbers[each] for each in side.pinned(db, conversation) if each in numbers),
+        tuple(
+            Summary(numbers[each.parent], each.text, each.created)
+            for each in side.summaries(db, conversation)
+            if each.parent in numbers
+        ),
+    )
+
+
+def _attempts(db: Database, conversation: str) -> dict[int, list[Attempted]]:
+    """By their turns, in the order in which they were kept."""
+    found: dict[int, list[Attempted]] = {}
+    for row in db.rows(
+        "SELECT a.* FROM turns AS t JOIN attempts AS a ON a.turn = t.id"
+        " WHERE t.conversation = ? ORDER BY a.id",
+        (conversation,),
+    ):
+        found.setdefault(row["turn"], []).append(Attempted(**_read(row, _ATTEMPTED)))
+    return found
 
 
 def _closed(
@@ -109,12 +137,13 @@ def _closed(
     return replace(closed, answer=number), number
 
 
-def _figures(row: Row) -> Figures:
-    values: dict[str, Any] = {name: row[name] for name in _FIGURES}
+def _read(row: Row, names: tuple[str, ...]) -> dict[str, Any]:
+    """These columns, as the values have them."""
+    values: dict[str, Any] = {name: row[name] for name in names}
     values["estimated"] = bool(values["estimated"])
     for name in ("headers", "first", "total"):
         values[name] = finite(values[name])
-    return Figures(**values)
+    return values
 
 
 # --- In -----------------------------------------------------------------------------------------
@@ -123,18 +152,24 @@ def _figures(row: Row) -> Figures:
 def restore(db: Database, whole: Whole) -> Restored:
     """Bring a conversation in, in one transaction.
 
-    One that is there already, word for word, stays as it is. Where another has its id, it gets a
-    new one, which follows from what is in it: brought in once more, it is found to be there. What
-    it used is counted, but for what was counted here before.
+    One that is there already, word for word, stays as it is; so it does where the document is from
+    before it could say what is known here beside that. Where another has its id, it gets a new one,
+    which follows from what is in it: brought in once more, it is found to be there. What it used is
+    counted, but for what was counted here before.
     """
     about = whole.conversation
-    whole = replace(whole, conversation=replace(about, title=short(about.title)))
+    whole = replace(
+        whole,
+        conversation=replace(about, title=short(about.title)),
+        exchanges=tuple(map(_alone, whole.exchanges)),
+    )
     content = _content(whole)
     own = identity = _ours(whole.conversation.id)
     with db.write():
         number = 0
         while db.row("SELECT 1 FROM conversations WHERE id = ?", (identity,)):
-            if _content(_dump(db, identity)) == content:
+            here = _dump(db, identity)
+            if content in (_content(here), _content(plain(here))):
                 return Restored(identity, new=False, renamed=identity != own)
             number += 1
             identity = _derived(f"{own} {number} {json.dumps(content)}")
@@ -193,13 +228,7 @@ def _insert(db: Database, whole: Whole, identity: str) -> list[int]:
             about.origin,
         ),
     )
-    rows: dict[int | None, int | None] = {None: None}
-    for each in whole.messages:
-        rows[each.id] = db.run(
-            "INSERT INTO messages (conversation, parent, role, text, reasoning, created)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (identity, rows[each.parent], each.role, each.text, each.reasoning, each.created),
-        )
+    rows = _insert_messages(db, whole, identity)
     db.run("UPDATE conversations SET head = ? WHERE id = ?", (rows[about.head], identity))
     return [
         attempt
@@ -208,38 +237,71 @@ def _insert(db: Database, whole: Whole, identity: str) -> list[int]:
     ]
 
 
+def _insert_messages(db: Database, whole: Whole, identity: str) -> dict[int | None, int | None]:
+    """The messages, and what stands beside them. Returns their rows, by their numbers."""
+    names = ("conversation", "parent", "role", "text", "reasoning", "created", "pinned")
+    rows: dict[int | None, int | None] = {None: None}
+    for each in whole.messages:
+        said = (each.role, each.text, each.reasoning, each.created, int(each.id in whole.pinned))
+        rows[each.id] = _added(db, "messages", names, (identity, rows[each.parent], *said))
+    for one in whole.summaries:
+        summary = (identity, rows[one.parent], "summary", one.text, "", one.created, 0)
+        _added(db, "messages", names, summary)
+    return rows
+
+
 def _insert_exchange(
     db: Database, exchange: Exchange, identity: str, rows: dict[int | None, int | None]
 ) -> list[int]:
-    columns, marks = ", ".join(_FIGURES), ", ".join("?" * len(_FIGURES))
-    names = "conversation, prompt, answer, served_model, refusal"
-    turn = db.run(
-        f"INSERT INTO turns ({names}, {columns}) VALUES (?, ?, ?, ?, ?, {marks})",  # noqa: S608
+    names = ("conversation", "prompt", "answer", "served_model", "refusal", "unpriced", *_FIGURES)
+    turn = _added(
+        db,
+        "turns",
+        names,
         (
             identity,
             rows[exchange.prompt],
             rows[exchange.answer],
             exchange.served_model,
             int(exchange.refusal),
-            *_values(exchange.figures),
+            int(exchange.unpriced),
+            *_values(exchange.figures, _FIGURES),
         ),
     )
-    figures, role = exchange.attempts, ""
-    if not figures and _used(exchange.figures):
-        # Another program's answer: one attempt stands for it, and is not brought out again.
-        figures, role = (exchange.figures,), "import"
+    attempts = exchange.attempts
+    if not attempts and _used(exchange.figures):
+        attempts = (_stand_in(exchange.figures),)
     return [
-        db.run(
-            f"INSERT INTO attempts (turn, number, role, {columns}) VALUES (?, ?, ?, {marks})",  # noqa: S608
-            (turn, number, role, *_values(each)),
-        )
-        for number, each in enumerate(figures, 1)
+        _added(db, "attempts", ("turn", *_ATTEMPTED), (turn, *_values(each, _ATTEMPTED)))
+        for each in attempts
     ]
+
+
+def _added(db: Database, table: str, names: tuple[str, ...], values: tuple[Any, ...]) -> int:
+    """Insert a row; its number."""
+    columns, marks = ", ".join(names), ", ".join("?" * len(names))
+    return db.run(f"INSERT INTO {table} ({columns}) VALUES ({marks})", values)  # noqa: S608 - ours
+
+
+def _values(figures: Figures, names: tuple[str, ...]) -> list[Any]:
+    return [getattr(figures, name) for name in names]
+
+
+# --- What another program used --------------------------------------------------------------------
 
 
 def _used(figures: Figures) -> bool:
     return figures.prompt_tokens is not None or figures.completion_tokens is not None
 
 
-def _values(figures: Figures) -> list[Any]:
-    return [getattr(figures, name) for name in _FIGURES]
+def _stand_in(figures: Figures) -> Attempted:
+    """The attempt that stands for an answer of another program, so that the attempts alone say what
+    was used."""
+    return Attempted(**{name: getattr(figures, name) for name in _FIGURES}, role=IMPORT)
+
+
+def _alone(exchange: Exchange) -> Exchange:
+    """Without that attempt where it is the only one: it follows from the turn."""
+    if _used(exchange.figures) and exchange.attempts == (_stand_in(exchange.figures),):
+        return replace(exchange, attempts=())
+    return exchange

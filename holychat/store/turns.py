@@ -121,6 +121,18 @@ def bury_in(db: Database, conversation: str) -> list[Orphan]:
         return [_bury(db, turn) for turn in open_ if turn["writer"] in gone]
 
 
+def bury_open(db: Database) -> None:
+    """The same for all of them, within a transaction: what they used counts from then on."""
+    rows = db.rows(
+        "SELECT * FROM writers WHERE EXISTS (SELECT 1 FROM turns WHERE turns.writer = writers.id)"
+    )
+    for writer in rows:
+        if _is_dead(writer):
+            open_ = db.rows("SELECT * FROM turns WHERE writer = ? ORDER BY id", (writer["id"],))
+            for turn in open_:
+                _bury(db, turn)
+
+
 _OPEN = "FROM turns WHERE conversation = ? AND writer IS NOT NULL"
 
 

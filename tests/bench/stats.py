@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 from holychat.core.chat import Finish, Timings, Tried, Turn, Usage
 from holychat.core.limits import Limit, Scope, Unit
-from holychat.core.tally import Period, total
+from holychat.core.tally import Period, grouped, total
 from holychat.store import budget, rollup, tally, turns
 from holychat.store import db as db_module
 from holychat.store.db import Database
@@ -62,12 +62,12 @@ MONTH = Period("2020-11-01", "2020-11-30")
 LIMITS = [Limit(scope, unit, 10**18) for scope in get_args(Scope) for unit in get_args(Unit)]
 
 QUERIES: dict[str, Callable[[Database, Period], object]] = {
-    "totals": tally.totals,
-    "by day": lambda db, period: tally.by(db, "day", period),
-    "by provider": lambda db, period: tally.by(db, "provider", period),
-    "by model": lambda db, period: tally.by(db, "model", period),
-    "by hour": lambda db, period: tally.by(db, "hour", period),
-    "by conversation, top 20": tally.conversations,
+    "by day": lambda db, period: grouped(tally.entries(db, period), "day"),
+    "by provider": lambda db, period: grouped(tally.entries(db, period), "provider"),
+    "by model": lambda db, period: grouped(tally.entries(db, period), "model"),
+    "by hour": tally.hours,
+    "by conversation": tally.conversations,
+    "by conversation, without a price": tally.unpriced_of,
     "percentiles": lambda db, period: [
         (each.first.percentiles((0.5, 0.95, 0.99)), each.total.percentiles((0.5, 0.95, 0.99)))
         for each in tally.paces(db, period).values()

@@ -38,6 +38,7 @@ async def test_a_day_is_shared_by_processes(place: Place) -> None:
         assert full.text == ""
         assert "3,000 of 3,000 tokens; nothing was sent" in full.err
         assert "--no-limits" in full.err
+        assert "/limits" not in full.err
         assert len(server.requests) == 2
         told = await place.run("ask", "--json", "three")
         assert json.loads(told.out)["error"]["kind"] == "limit-reached"
@@ -59,6 +60,7 @@ async def test_the_limits_in_the_chat(place: Place) -> None:
             shown = "\n".join(await enter(term, "two"))
             assert "nothing was sent" in shown
             assert "/limits off" in shown
+            assert "--no-limits" not in shown
             assert "  off: nothing is refused" in await enter(term, "/limits off")
             server.script(*answer("past it"))
             assert any("past it" in row for row in await enter(term, "/retry"))
@@ -72,6 +74,45 @@ async def test_a_limit_that_is_none(place: Place, value: str) -> None:
     assert ended.code == 3
     assert "limits.month" in ended.err
     assert len(ended.err.strip().splitlines()) <= 2
+    assert ("leave it out" in ended.err) == (value in ("-1", "0"))
+
+
+@on_loop
+async def test_a_limit_is_shown_as_it_was_written(place: Place) -> None:
+    async with Provider() as server:
+        more = '[limits]\nconversation = "0.0225"\nanswer = "1234.5"\n' + PRICE
+        place.provider(server.base_url, more=more)
+        async with Terminal(home=place.home) as term:
+            await term.until(PROMPT)
+            server.script(*answer("fine")[:-2], usage(1000, 2500), DONE)  # 0.002 + 0.020
+            await enter(term, "one")
+            assert await enter(term, "/limits") == [
+                "  an answer may use $1,234.50",
+                "  97 % of the limit for this conversation: $0.022 of $0.0225",
+            ]
+
+
+@on_loop
+async def test_a_dry_run_is_what_would_be_sent(place: Place) -> None:
+    async with Provider() as server:
+        limits = '[limits]\nanswer = "500 tokens"\nday = "600 tokens"\n'
+        place.provider(server.base_url, more=limits)
+        dry = await place.run("ask", "--dry-run", "hi")
+        server.script(*answer("fine")[:-2], usage(300, 100), DONE)
+        assert (await place.run("ask", "hi")).code == 0
+        sent = server.requests[0].json
+        assert sent["max_tokens"] < 500
+        assert json.loads(dry.out) == sent
+        assert "refuse" not in dry.err
+        full = await place.run("ask", "--dry-run", "hi")
+        assert full.code == 0
+        assert "would be refused: 66 % of the limit for today: 400 of 600 tokens" in full.err
+        told = json.loads((await place.run("ask", "--dry-run", "--json", "hi")).out)
+        assert told["estimated"] is True
+        assert "limit for today" in told["refused"]
+        past = await place.run("ask", "--dry-run", "--json", "--no-limits", "hi")
+        assert json.loads(past.out)["refused"] == ""
+        assert len(server.requests) == 1
 
 
 @on_loop
@@ -112,7 +153,7 @@ async def test_the_foot_of_an_answer_names_its_cost(place: Place) -> None:
     async with Provider() as server:
         place.provider(server.base_url, more=PRICE)
         server.script(*answer("fine")[:-2], usage(1000, 500), DONE)
-        ended = await place.run("ask", "--json", "hi")
+        ended = await place.run("ask", "--json", "first of all")
         # 1,000 in at 2.00 and 500 out at 8.00 a million: 0.002 + 0.004.
         assert json.loads(ended.out)["usage"]["cost"] == 0.006
         async with Terminal(home=place.home) as term:
@@ -126,3 +167,11 @@ async def test_the_foot_of_an_answer_names_its_cost(place: Place) -> None:
             server.script(*answer("again")[:-2], usage(1000, 500), DONE)
             await enter(term, "/retry")
             assert "3,000 tok   $0.012" in term.text()
+            await enter(term, "/undo")  # what was used was used
+            assert "3,000 tok   $0.012" in term.text()
+        async with Terminal("-c", home=place.home) as term:
+            await term.until(r"3,000 tok   \$0\.012")
+        shown = json.loads((await place.run("history", "show", "hi", "--json")).out)
+        costs = [one["turn"]["usage"]["cost"] for one in shown["messages"] if "turn" in one]
+        assert costs == [0.006] * len(costs) != []
+        assert "500 out · $0.006" in (await place.run("history", "show", "hi")).text

@@ -95,7 +95,7 @@ async def test_compact_by_hand(tmp_path: Path) -> None:
             said = "They **counted** to two."
             server.script(chunk(said), chunk(finish="stop"), usage(90, 9), DONE)
             said = " ".join(await enter(term, "/compact"))
-            assert "a summary stands for the first 2 turns from now on (90 in · 9 out)" in said
+            assert "for the first 2 turns from now on (90 in · 9 out · cost ?)" in said
             asked = server.requests[-1].json["messages"]
             assert len(asked) == 1
             assert "question 2" in asked[0]["content"]

@@ -44,7 +44,7 @@ from holychat.commands import stats as front
 from holychat.commands.stats import Asked
 from holychat.core.chat import Finish, Timings, Tried, Turn, Usage
 from holychat.core.failure import Failure, Kind, StoreTrouble, UsageError
-from holychat.core.tally import Period
+from holychat.core.tally import Period, Tally
 from holychat.engine import ledger, statistics, times
 from holychat.exits import Exit
 from holychat.screen import stats as drawn
@@ -168,7 +168,7 @@ def golden(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("color", [False, True])
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [40, 80, 120])
 def test_the_screen(
     settings: Settings, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     columns: int, color: bool,
@@ -306,8 +306,49 @@ def test_of_a_conversation_nothing_is_made_up(
 ) -> None:
     value = json.loads(printed(settings, capfd, form="json", by="conversation"))
     (b,) = [each for each in value["groups"] if each["title"].startswith("B")]
-    assert (b["calls"], b["unpriced_calls"], b["cost_picos"]) == (3, 2, 1400 * MICRO)
+    # 0.142 was found since, and 0.0014
+    assert (b["calls"], b["unpriced_calls"], b["cost_picos"]) == (3, 1, 143_400 * MICRO)
     assert b["answers"] is b["retries"] is b["tokens_per_second"] is b["first_token_p50"] is None
+    (a,) = [each for each in value["groups"] if each["title"].startswith("A")]
+    assert (a["failed"], a["cut"], a["error_rate"]) == (1, 1, 0.5)
+
+
+@pytest.mark.parametrize("gone", ["", "B"])
+def test_the_conversations_add_up(
+    settings: Settings, path: str, capfd: pytest.CaptureFixture[str], gone: str
+) -> None:
+    """With prices that were found later, also of what was deleted; the dearest are the first."""
+    if gone:
+        with closing(Database(path)) as db:
+            (b,) = [each.id for each in conversations.listing(db) if each.title.startswith(gone)]
+            conversations.delete(db, [b])
+    value = json.loads(printed(settings, capfd, form="json", by="conversation"))
+    rows = [*value["groups"], value["others"], value["deleted"]]
+    for name in ("calls", "cut", "failed", "cost_picos", "unpriced_calls", "prompt_tokens"):
+        assert sum(row[name] or 0 for row in rows) == value["totals"][name], name
+    assert (value["deleted"]["cost_picos"] == 143_400 * MICRO) is bool(gone)
+    assert value["groups"][0]["title"][:1] == ("A" if gone else "B")
+    with closing(Database(path)) as db:
+        said = statistics.records(db, Period(), settings)
+        few = statistics.conversations(db, Period(), *said.ways, most=1)
+        assert [each.title[:1] for each in few.groups] == ["A" if gone else "B"]
+        assert few.others.calls == sum(row["calls"] for row in rows[1:-1])
+        none = statistics.conversations(db, Period(until="2026-05-31"), *said.ways)
+        assert none == statistics.Conversations([], Tally(), Tally())
+
+
+def test_what_was_never_sent_is_no_call(
+    settings: Settings, path: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also where an older holychat kept the model of a turn that a limit refused."""
+    full = Failure(Kind.LIMIT, "no more today")
+    with closing(Database(path)) as db:
+        said(db, moment(21), "C", Tried(*GPT, Finish.FAILED, failure=full))
+        said(db, moment(21), "C", Tried(GPT[0], "", Finish.FAILED, failure=FAILED))
+        said(db, moment(21), "C", Tried(GPT[0], "", Finish.INTERRUPTED))
+    for by in ("pair", "conversation", "day"):
+        totals = json.loads(printed(settings, capfd, form="json", by=by))["totals"]
+        assert (totals["calls"], totals["failed"], totals["interrupted"]) == (17, 1, 1)
 
 
 def test_what_was_deleted_stays_spent(
@@ -378,6 +419,16 @@ def test_html(
     assert "svg" in page.tags
     assert page.tags.count("table") >= 3  # one beside each chart
     assert "≥$0.21" in page.text
+    if by is None:  # box has no price: it has neither a share nor a bar
+        assert not re.search(r"box/[^%<]{0,200}: 0 %", page.text)
+        (row,) = re.findall(r"(?s)<tr><th scope=\"row\">box/.*?</tr>", text)
+        assert row.endswith("<td>?</td><td></td></tr>")
+        (bar,) = re.findall(r"(?s)<g>(?:(?!<g>).)*?box/.*?</g>", text)
+        assert "<rect" not in bar
+    # of the 21st one call has no price: 0.142 + 0.0014
+    assert "2026-11-21: ≥$0.14" in page.text
+    assert "the highest is ≥$0.14" in page.text
+    assert ("aria-label", "Cost by day, the highest ≥$0.14") in page.attributes
     with pytest.raises(UsageError, match="there already"):
         front.run(settings, Asked(form="html", out=str(file)), NOW)
 
@@ -438,6 +489,7 @@ def test_prometheus(settings: Settings, capfd: pytest.CaptureFixture[str]) -> No
     assert found[key("holychat_cost_usd_total", *GPT)] == 0.0672
     assert found[key("holychat_cost_usd_total", "holysheep", "deepseek-v3.2")] == 0.142
     assert found[key("holychat_unpriced_calls_total", "box", EVIL)] == 1
+    assert key("holychat_cost_usd_total", "box", EVIL) not in found  # not known is no 0
     # first tokens of gpt-4.1: 0.5 eleven times, and 1.0
     first = "holychat_first_token_seconds"
     assert found[key(f"{first}_count", *GPT)] == 12
@@ -613,12 +665,21 @@ def test_the_short_form(settings: Settings, path: str) -> None:
     lines = [re.split(r"  +", line) for line in rows]
     # 18 days of nothing, ten of 1100 tokens, 6600 and 1.1 million
     assert spark == f"10-23 {' ' * 18}{'▁' * 11}█ 11-21"
-    # today 0.142 + 0.0014; of a conversation a price is not looked up again
+    # today 0.142 + 0.0014
     assert [line[:5] for line in lines[1:]] == [
         ["today", "3", "0 %", "1.1M", "≥$0.14"],
-        ["this conversation", "3", "0 %", "1.1M", "≥$0.0014"],
+        ["this conversation", "3", "0 %", "1.1M", "≥$0.14"],
         ["30 days", "17", "12 %", "≈1.1M", "≥$0.21"],
     ]
+
+
+def test_the_short_form_fits_a_narrow_terminal(settings: Settings, path: str) -> None:
+    with closing(Database(path)) as db:
+        (here,) = [each.id for each in conversations.listing(db) if each.title.startswith("B")]
+        brief = statistics.brief(db, settings, NOW, here)
+    rows = drawn.short(brief, drawn.Looks(Pen("calm"), 39, ledger.money_of(settings)))
+    assert max(map(cells, rows)) < 40
+    assert rows[1].split() == ["today", "1.1M", "≥$0.14"]
 
 
 @on_loop

@@ -19,7 +19,7 @@ from holychat.store.db import Database
 from holychat.store.transfer import dump, restore
 from tests import llm_logs
 from tests.core.test_foreign import TALK
-from tests.wholes import WHOLE
+from tests.wholes import RICH, WHOLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,15 +176,17 @@ def test_out_and_in_again_is_the_same(
     full: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first, second, other = tmp_path / "a.json", tmp_path / "b.json", str(tmp_path / "other.db")
+    put(full, replace(RICH, conversation=replace(RICH.conversation, id="rstuvwxyzabc", updated=2)))
     assert export(full, [], "json", str(first)) is Exit.OK
+    assert '"cost_picos": 4611686018427387905' in first.read_text()
     assert import_(other, str(first), "") is Exit.OK
-    assert capfd.readouterr().out == "2 conversations imported\n"
+    assert capfd.readouterr().out == "3 conversations imported\n"
     assert export(other, [], "json", str(second)) is Exit.OK
     assert second.read_bytes() == first.read_bytes()
     assert held(other) == held(full)
     capfd.readouterr()
     assert import_(other, str(first), "holychat") is Exit.OK
-    assert capfd.readouterr().out == "2 conversations there already, unchanged\n"
+    assert capfd.readouterr().out == "3 conversations there already, unchanged\n"
     assert held(other) == held(full)
 
 

@@ -9,16 +9,19 @@ from hypothesis import given
 
 from holychat.core.failure import UsageError
 from holychat.core.formats import (
+    Attempted,
+    Summary,
     Whole,
     decoded,
     document,
     finite,
     healed,
     is_ours,
+    plain,
     record,
     wholes,
 )
-from tests.wholes import WHOLE
+from tests.wholes import AT, RICH, WHOLE
 from tests.wholes import wholes as any_wholes
 
 
@@ -29,7 +32,7 @@ def there_and_back(*given: Whole) -> list[Whole]:
 
 def test_all_of_a_conversation_comes_back() -> None:
     assert there_and_back(WHOLE) == [WHOLE]
-    assert there_and_back(WHOLE, WHOLE) == [WHOLE, WHOLE]
+    assert there_and_back(RICH, WHOLE, RICH) == [RICH, WHOLE, RICH]
     assert there_and_back() == []
 
 
@@ -61,6 +64,81 @@ def test_the_document_says_what_it_is_and_leaves_out_what_says_nothing() -> None
     assert "served_model" not in first["turns"][0]
 
 
+def test_what_stands_beside_it_is_added_where_old_readers_do_not_look() -> None:
+    """Names that they do not know, never another value for one that they do."""
+    value = record(RICH)
+    assert value["summaries"] == [
+        {"parent": 2, "text": "Of the *sky*.", "created": AT + 6000},
+        {"parent": 5, "created": -1},
+    ]
+    assert [each.get("pinned") for each in value["messages"]] == [True, True, None, None, None]
+    turn = value["turns"][1]
+    assert (turn["usage"]["cost_picos"], turn["unpriced"]) == ((1 << 62) + 1, True)
+    usages = [each.get("usage", {}) for each in turn["attempts"]]
+    assert [each.get("cost_picos") for each in usages] == [7, 0, None, 9, 11]
+    own = [
+        {name: each[name] for name in ("number", "role", "at") if name in each}
+        for each in turn["attempts"]
+    ]
+    assert own == [{"role": "summary"}, {}, {"at": 17}, {"role": "hedge"},
+                   {"number": 4, "role": "shadow"}]  # fmt: skip
+
+
+def test_a_document_from_before_says_the_same_as_ever() -> None:
+    """Word for word what 0.1 wrote, and read."""
+    turn = {
+        "prompt": 1, "answer": 2, "started": 5, "finish": "stop", "provider": "box", "model": "m",
+        "usage": {"prompt": 3, "completion": 0},
+        "attempts": [
+            {"started": 5, "finish": "cut", "provider": "box", "model": "m"},
+            {"started": 6, "finish": "stop", "provider": "box", "model": "m"},
+        ],
+    }  # fmt: skip
+    about = {"id": "abcdefghjkmn", "created": 5, "updated": 6, "head": 2}
+    messages = [
+        {"id": 1, "role": "user", "text": "a", "created": 5},
+        {"id": 2, "parent": 1, "role": "assistant", "text": "b", "created": 6},
+    ]
+    old = about | {"messages": messages, "turns": [turn]}
+    (whole,) = wholes({"format": "holychat", "version": 1, "conversations": [old]}, "file")
+    assert whole.exchanges[0].figures.cost is None
+    assert [(each.number, each.role, each.at) for each in whole.exchanges[0].attempts] == [
+        (1, "", 0), (2, "", 0),
+    ]  # fmt: skip
+    assert (whole.pinned, whole.summaries) == (frozenset(), ())
+    assert plain(whole) == whole
+    assert json.dumps(record(whole)) == json.dumps(old)
+
+
+def test_a_zero_is_known_and_what_says_nothing_is_left_out() -> None:
+    free = replace(RICH.exchanges[1].figures, cost=0)
+    exchange = replace(RICH.exchanges[1], figures=free, unpriced=False, attempts=(Attempted(),))
+    value = record(replace(RICH, exchanges=(exchange,), summaries=(), pinned=frozenset()))
+    assert value["turns"][0]["usage"]["cost_picos"] == 0
+    assert value["turns"][0]["attempts"] == [{"started": 0}]
+    assert "unpriced" not in value["turns"][0]
+    assert "summaries" not in value
+
+
+def test_what_documents_said_before_of_what_is_richer() -> None:
+    before = plain(RICH)
+    assert plain(before) == before
+    assert (before.messages, before.conversation) == (RICH.messages, RICH.conversation)
+    assert [each.number for each in before.exchanges[1].attempts] == [1, 2, 3, 4, 5]
+    value = record(before)
+    assert {"summaries", "pinned", "unpriced", "cost_picos", "number", "at"}.isdisjoint(
+        name
+        for each in (value, *value["messages"], *value["turns"], *value["turns"][1]["attempts"])
+        for name in (*each, *each.get("usage", ()))
+    )
+    assert not any("role" in each for each in value["turns"][1]["attempts"])
+    stood = replace(
+        RICH.exchanges[1], attempts=(Attempted(1, role="import"), Attempted(2, number=2))
+    )
+    (left,) = plain(replace(RICH, exchanges=(stood,))).exchanges
+    assert left.attempts == (Attempted(2),)
+
+
 def test_messages_are_numbered_anew() -> None:
     value = {
         "format": "holychat",
@@ -70,10 +148,11 @@ def test_messages_are_numbered_anew() -> None:
                 "id": "x",
                 "head": 7,
                 "messages": [
-                    {"id": 70, "role": "user"},
+                    {"id": 70, "role": "user", "pinned": True},
                     {"id": 7, "parent": 70, "role": "assistant"},
                 ],
                 "turns": [{"prompt": 70, "answer": 7}],
+                "summaries": [{"parent": 7, "text": "x"}],
             }
         ],
     }
@@ -81,6 +160,7 @@ def test_messages_are_numbered_anew() -> None:
     assert [(each.id, each.parent) for each in whole.messages] == [(1, None), (2, 1)]
     assert whole.conversation.head == 2
     assert (whole.exchanges[0].prompt, whole.exchanges[0].answer) == (1, 2)
+    assert (whole.pinned, whole.summaries) == ({1}, (Summary(2, "x"),))
 
 
 @pytest.mark.parametrize(
@@ -147,6 +227,17 @@ def broken(**changed: Any) -> dict[str, Any]:
         ({"turns__1__usage__prompt": 1.5}, "turn 2, usage: prompt must be a whole number"),
         ({"turns__1__timings__first": "x"}, "turn 2, timings: first must be a number"),
         ({"turns__1__attempts__0__started": []}, "turn 2, attempt 1: started must be"),
+        ({"turns__1__attempts__1__role": 1}, "turn 2, attempt 2: role must be a text"),
+        ({"turns__1__attempts__1__number": "2"}, "turn 2, attempt 2: number must be"),
+        ({"turns__1__attempts__1__at": True}, "turn 2, attempt 2: at must be a whole number"),
+        ({"turns__1__usage__cost_picos": 0.5}, "usage: cost_picos must be a whole number"),
+        ({"turns__1__usage__cost_picos": 1 << 63}, "cost_picos must be a whole number of 64"),
+        ({"turns__1__unpriced": 1}, "turn 2: unpriced must be true or false"),
+        ({"messages__1__pinned": 1}, "message 2: pinned must be true or false"),
+        ({"summaries": {}}, "summaries must be a list"),
+        ({"summaries": [{"text": "x"}]}, "summary 1: its parent must be one of the messages"),
+        ({"summaries": [{"parent": 9}]}, "summary 1: its parent must be one of the messages"),
+        ({"summaries": [{"parent": 1, "text": 1}]}, "summary 1: text must be a text"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(changed: dict[str, Any], said: str) -> None:

@@ -95,7 +95,7 @@ def test_a_text_is_a_limit_or_a_mistake(raw: str) -> None:
 def test_a_limit_in_another_currency() -> None:
     # 14.20 yuan at 7.1 to the dollar are 2 dollars.
     yuan = {"CNY": 7_100_000_000_000}
-    assert limit("day", "14.20", "CNY", yuan) == Limit("day", "cost", 2 * PICO)
+    assert limit("day", "14.20", "CNY", yuan) == Limit("day", "cost", 2 * PICO, "¥14.20")
     assert limit("day", "9 tokens", "CNY", {}) == Limit("day", "tokens", 9)
     with pytest.raises(ValueError, match="CNY"):
         limit("day", "14.20", "CNY", {})

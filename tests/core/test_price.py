@@ -23,6 +23,7 @@ from holychat.core.price import (
     find,
     money,
     per_token,
+    week_minute,
 )
 
 GPT = Rate("openai", ("gpt-4.1",), Tariff(per_token("2.00"), per_token("8.00"), per_token("0.50")))
@@ -294,3 +295,9 @@ def test_the_hours_of_a_day_are_counted_once(begin: int, end: int, days: set[int
     inside = [minute for minute in range(WEEK) if special.holds(0, minute)]
     assert len(inside) == len(days) * ((end - begin) % 1440 or 1440)
     assert all(one < two for one, two in pairwise(inside))
+
+
+def test_the_minute_of_the_week() -> None:
+    assert week_minute(0) == 3 * 1440  # 1970 began on a Thursday
+    assert week_minute(1_795_392_059.9) == 0  # 2026-11-23 00:00:59, a Monday
+    assert week_minute(1_795_391_999) == WEEK - 1

@@ -8,18 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holychat.core.buckets import LAST, bucket, edge
 from holychat.core.migrate import percentile
-from holychat.core.tally import (
-    LAST,
-    Entry,
-    Histogram,
-    Tally,
-    bucket,
-    edge,
-    grouped,
-    total,
-    unpacked,
-)
+from holychat.core.tally import Entry, Histogram, Tally, grouped, total, unpacked
 
 TIMES = st.lists(st.floats(min_value=0.001, max_value=3600.0), max_size=200)
 TALLIES = st.builds(Tally, *[st.integers(0, 1 << 40)] * len(Tally._fields))

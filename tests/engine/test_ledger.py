@@ -83,6 +83,21 @@ def test_what_stays_unknown_is_no_zero(settings: Settings) -> None:
     assert cost(settings, used("ollama", "qwen3")) == 0  # it runs on this machine
 
 
+@pytest.mark.usefixtures("wall")
+def test_without_a_half_hour_the_plain_price_holds(settings: Settings) -> None:
+    row = used("deepseek", "deepseek-chat")._replace(slot=None)
+    assert cost(settings, row) == 270_000 * MILLION
+    at = ledger.began(row)
+    assert at is not None
+    assert time.strftime("%Y-%m-%d %H", time.localtime(at)) == "2025-03-12 12"
+
+
+def test_a_sum_is_settled(settings: Settings) -> None:
+    before = Tally(calls=3, cost=7, priced=1, unpriced=2, unpriced_prompt=MILLION)
+    found = ledger.settle(before, [used("box", "long")], *ledger.prices_of(settings))
+    assert found == Tally(calls=3, cost=7 + MILLION * MILLION, priced=3)
+
+
 def test_entries_are_settled_as_far_as_it_is_known(settings: Settings) -> None:
     before = Tally(
         calls=5, prompt=3 * MILLION, cost=7, priced=1, unpriced=4, unpriced_prompt=2 * MILLION
@@ -93,7 +108,7 @@ def test_entries_are_settled_as_far_as_it_is_known(settings: Settings) -> None:
     ]
     rows = [used("box", "long"), used("box", "other"), used("box", "long", day="2025-03-13")]
     prices, provider_of = ledger.prices_of(settings)
-    one, other = ledger.priced(entries, rows, prices, provider_of)
+    one, other = ledger.settled(entries, ledger.costs(rows, prices, provider_of))
     assert other == entries[1]
     assert one.tally == before._replace(
         cost=7 + MILLION * MILLION, priced=3, unpriced=2, unpriced_prompt=MILLION

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
-from holychat.core.chat import Finish, Notice, Usage
+from holychat.core.breaker import Policy
+from holychat.core.chat import Finish, Message, Notice, Request, Turn, Usage
 from holychat.core.failure import Kind
 from holychat.core.limits import Limit
+from holychat.core.pacing import Limits
 from holychat.core.price import PICO, money
 from holychat.core.provider import Provider as Row
 from holychat.core.provider import Secret
-from holychat.engine.conversation import Chat
+from holychat.core.route import Rules
+from holychat.engine.context import Fitting
+from holychat.engine.conversation import Chat, Exchange
+from holychat.engine.failover import Candidate
+from holychat.engine.health import Board
 from holychat.engine.purse import Purse
+from holychat.engine.shadow import Shadow
+from holychat.engine.summary import summarise
+from holychat.engine.titles import made
 from holychat.net.client import Client
 from holychat.store.recorder import Recorder
-from tests.provider import DONE, Provider, answer, chunk, on_loop, usage
+from tests.provider import DONE, Cut, Gate, Provider, answer, chunk, error, on_loop, usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from holychat.core.chat import Turn
+    from holychat.engine.split import Split
 
 DOLLAR = PICO
 
@@ -75,6 +85,7 @@ async def test_a_full_day_stops_before_anything_is_sent(tmp_path: Path) -> None:
         turn, _ = await said(chat)
         assert turn.failure is not None
         assert (turn.failure.kind, turn.finish) == (Kind.LIMIT, Finish.FAILED)
+        assert [one.model for one in turn.attempts] == [""]  # it was never sent
         assert "3,000 of 3,000 tokens" in turn.failure.what
         assert "limits.day" in turn.failure.hint
         assert turn.usage is None
@@ -125,6 +136,12 @@ async def test_an_answer_is_bounded_by_what_it_may_cost() -> None:
         server.script(*answer("short"))
         await said(chat)
         assert server.requests[-1].json["max_tokens"] == 20
+        chat.clear()
+        chat.params["max_completion_tokens"] = 900  # as a client of the relay may say
+        server.script(*answer("short"))
+        await said(chat)
+        sent = server.requests[-1].json
+        assert {sent.get("max_tokens"), sent.get("max_completion_tokens")} == {None, 130}
     async with talking(Limit("answer", "cost", DOLLAR // 2)) as (chat, server):
         turn, _ = await said(chat)
         assert turn.failure is not None
@@ -176,3 +193,206 @@ async def test_no_limits_cost_nothing() -> None:
         _, notices = await said(chat)
         assert notices == []
         assert "max_tokens" not in server.requests[-1].json
+
+
+# --- Each attempt ---------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def two(
+    *limits: Limit, store: Path | None = None, dear: str = "dear"
+) -> AsyncIterator[tuple[Chat, Provider, Provider]]:
+    """A conversation with a cheap provider, and a dear one in its place."""
+    async with talking(*limits, store=store) as (chat, first), Provider() as second:
+        row = Row("far", second.base_url, dear, Secret("k"))
+
+        async def resolve(_: str) -> Candidate:
+            return Candidate(row, dear)
+
+        def priced(name: str, model: str, used: Usage) -> int | None:
+            cost = price(name, "m", used)
+            return cost * 10 if model == "dear" and cost else None if model == "x" else cost
+
+        chat.others, chat.resolve, chat.price = (lambda _: ["far"]), resolve, priced
+        chat.rules = Rules(attempts=1)
+        yield chat, first, second
+
+
+@on_loop
+async def test_a_dear_substitute_is_asked_for_no_more_than_is_left(tmp_path: Path) -> None:
+    limit = Limit("day", "cost", 20 * DOLLAR)  # 11 at the first one, 110 at the second
+    for store in (tmp_path / "store.db", None):
+        async with two(limit, store=store) as (chat, first, second):
+            first.script(*error(500))
+            turn, _ = await said(chat)
+            assert turn.failure is not None
+            assert turn.failure.kind is Kind.LIMIT
+            assert (len(first.requests), second.requests) == (1, [])
+
+
+@on_loop
+async def test_the_bound_is_by_the_price_of_whoever_is_asked() -> None:
+    async with two(Limit("answer", "cost", 20 * DOLLAR)) as (chat, first, second):
+        first.script(*error(500))
+        second.script(*answer("fine"))
+        turn, _ = await said(chat)
+        assert turn.text == "fine"
+        assert first.requests[0].json["max_tokens"] == 1930  # 7 tokens of the prompt at ten cents
+        assert second.requests[0].json["max_tokens"] == 130  # and at a dollar
+
+
+@on_loop
+async def test_the_unknown_price_of_a_substitute_is_said() -> None:
+    async with two(Limit("day", "cost", 20 * DOLLAR), dear="x") as (chat, first, second):
+        first.script(*error(500))
+        second.script(*answer("fine"))
+        _, notices = await said(chat)
+        assert any("the price of x on far is not known" in each for each in notices)
+
+
+@on_loop
+async def test_what_is_gone_on_with_has_only_the_rest_of_the_bound(tmp_path: Path) -> None:
+    for store in (tmp_path / "store.db", None):
+        limit = Limit("answer", "tokens", 200)
+        async with talking(limit, store=store) as (chat, server):
+            server.script(chunk("one two "), usage(7, 100), Cut())
+            server.script(*answer("three."))
+            turn, _ = await said(chat)
+            assert turn.text == "one two three."
+            bounds = [each.json["max_tokens"] for each in server.requests]
+            assert bounds[0] == 193
+            assert bounds[1] < 193 - 100
+
+
+@on_loop
+async def test_a_limit_in_mid_turn_keeps_what_came(tmp_path: Path) -> None:
+    for limit in (Limit("answer", "tokens", 200), Limit("day", "tokens", 1200)):
+        for store in (tmp_path / f"{limit.scope}.db", None):
+            async with talking(limit, store=store) as (chat, server):
+                server.script(chunk("one two"), usage(7, 300), Cut())
+                turn, _ = await said(chat)
+                assert (turn.text, turn.finish) == ("one two", Finish.CUT)
+                assert turn.failure is not None
+                assert turn.failure.kind is Kind.LIMIT
+                assert "nothing more was sent" in turn.failure.what
+                assert len(server.requests) == 1
+                assert len(turn.attempts) == 1
+                assert chat.exchanges[-1].turn.text == "one two"
+
+
+@on_loop
+async def test_a_hedge_is_asked_too(tmp_path: Path) -> None:
+    """A second one beside the first, only where there is room for both."""
+    for most, both in ((3000, True), (1500, False)):
+        limit = Limit("day", "tokens", most)
+        async with two(limit, store=tmp_path / f"{most}.db") as (chat, first, second):
+            gate = Gate()
+            first.script(gate, *answer("slow"))
+            second.script(*answer("quick"))
+            chat.board, chat.hedged = Board(chat.recorder, Policy(), lambda _: Limits()), True
+            chat.board.late = lambda _: 0.05  # type: ignore[method-assign, assignment]
+            task = asyncio.create_task(said(chat))
+            await gate.reached.wait()
+            await asyncio.sleep(0.3)
+            gate.open()
+            turn, _ = await task
+            assert (turn.text, len(second.requests)) == (("quick", 1) if both else ("slow", 0))
+
+
+@on_loop
+async def test_without_limits_nobody_is_asked() -> None:
+    async with talking() as (chat, _):
+        assert chat.purse is not None
+        assert chat.purse.bill(chat, tuple) is None
+
+
+# --- What is asked beside the answers -------------------------------------------------------------
+
+
+def long(chat: Chat, policy: str = "summarize") -> None:
+    """A conversation of which a part has to be left out."""
+    chat.exchanges = [
+        Exchange("word " * 100, Turn("word " * 100, "", Finish.STOP, "box", "m")) for _ in range(6)
+    ]
+    chat.fitting = Fitting(policy, sizes=lambda *_: (1000, 200))
+
+
+@on_loop
+async def test_a_summary_is_sent_only_where_a_limit_lets_it(tmp_path: Path) -> None:
+    for store in (tmp_path / "store.db", None):
+        async with talking(Limit("day", "tokens", 100), store=store) as (chat, server):
+            long(chat)
+            turn, _ = await said(chat)
+            assert turn.failure is not None
+            assert turn.failure.kind is Kind.LIMIT
+            assert "nothing was sent" in turn.failure.what
+            assert server.requests == []  # no summary either
+    async with talking(Limit("day", "tokens", 2000), store=tmp_path / "s.db") as (chat, server):
+        long(chat)  # there is room for the answer, and not for a summary beside it
+        server.script(*answer("fine"))
+        turn, notices = await said(chat)
+        assert turn.text == "fine"
+        assert any("no summary could be made" in each for each in notices)
+        assert len(server.requests) == 1
+    async with talking(Limit("day", "tokens", 9000), store=tmp_path / "r.db") as (chat, server):
+        long(chat)
+        server.default = [*answer("fine")[:-2], usage(500, 100), DONE]
+        turn, _ = await said(chat)
+        assert turn.text == "fine"
+        *pieces, own = [each.role for each in turn.attempts]
+        assert (set(pieces), own) == ({"summary"}, "")
+
+
+@on_loop
+async def test_a_summary_by_hand_is_refused_as_well(tmp_path: Path) -> None:
+    for store in (tmp_path / "store.db", None):
+        async with talking(Limit("day", "tokens", 1500), store=store) as (chat, server):
+            server.script(*answer("one")[:-2], usage(1000, 400), DONE)
+            await said(chat)
+            trouble = await summarise(chat, chat.exchanges, 1, [])
+            assert "limit for today" in trouble
+            assert len(server.requests) == 1
+
+
+@on_loop
+async def test_a_title_is_counted_and_left_out_where_a_limit_is_full(tmp_path: Path) -> None:
+    limit = Limit("day", "tokens", 3000)
+    async with talking(limit, store=tmp_path / "store.db") as (chat, server):
+        server.script(*answer("one")[:-2], usage(5, 5), DONE)
+        await said(chat)
+        server.script(*answer("A good title")[:-2], usage(1000, 1500), DONE)
+        assert await made(chat) == "A good title"
+        assert chat.used.prompt == 1005
+        await asyncio.wrap_future(chat.recorder.caught_up())
+        assert chat.purse is not None
+        assert "2,510 of 3,000" in (await chat.purse.shown(chat))[0]
+        rows = await asyncio.wrap_future(
+            chat.recorder.ask(lambda db: db.rows("SELECT role, cost FROM attempts ORDER BY id"))
+        )
+        assert [tuple(row) for row in rows] == [("", 55 * PICO // 100), ("title", 115 * PICO)]
+        assert await made(chat) == ""
+        assert len(server.requests) == 2
+
+
+@on_loop
+async def test_a_copy_is_left_out_where_a_limit_is_full(tmp_path: Path) -> None:
+    for most, copies in ((3000, 1), (1500, 0)):
+        limit = Limit("day", "tokens", most)
+        async with two(limit, store=tmp_path / f"{most}.db") as (chat, first, second):
+            first.script(*answer("one")[:-2], usage(1000, 100), DONE)
+            second.script(*answer("copy"))
+            turn, _ = await said(chat)
+            assert chat.resolve is not None
+            far = (await chat.resolve("far")).provider
+
+            async def choose(*_: str, far: Row = far) -> tuple[Row, str]:
+                return far, "dear"
+
+            split = SimpleNamespace(
+                copied=lambda *_: SimpleNamespace(shadow=1.0, new="far"),
+            )
+            board = Board(chat.recorder, Policy(), lambda _: Limits())
+            shadow = Shadow(cast("Split", split), chat.client, board, chat.recorder, choose)
+            shadow.copy(chat, Request("m", (Message("user", "q"),)), turn)
+            await shadow.wait(5)
+            assert len(second.requests) == copies

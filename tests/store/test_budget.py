@@ -121,6 +121,49 @@ def test_the_dead_and_the_closed_hold_nothing(db: Database, writer: str) -> None
     assert tally.spent(db, day=tally.days(db, AT)).reserved == 0
 
 
+def test_what_the_dead_used_counts(db: Database, writer: str) -> None:
+    """Of a one-shot that was killed nobody else may ever hear."""
+    turn, limit = begun(db, writer), Limit("day", "tokens", 100)
+    turns.journal(db, writer, turn.turn, 1, "word " * 80, "")
+    turns.renew(db, writer, "a draft")
+    other = begun(db, turns.enlist(db))
+    kill(db, writer)
+    found = ask(db, other, limit, cost=0, tokens=30).levels[0]
+    assert 70 <= found.spent < 100
+    assert found.refused
+    assert [row["draft"] for row in db.rows("SELECT draft FROM writers")] == ["a draft", ""]
+    assert db.rows("SELECT 1 FROM messages WHERE role = 'assistant'")
+    assert ask(db, other, limit, cost=0, tokens=1).levels[0].spent == found.spent  # once
+
+
+def test_nobody_dead_is_one_query_more(db: Database, writer: str) -> None:
+    turn = begun(db, writer)
+    [plan] = {
+        row["detail"]
+        for row in db.rows(
+            "EXPLAIN QUERY PLAN SELECT 1 FROM writers WHERE EXISTS"
+            " (SELECT 1 FROM turns WHERE turns.writer = writers.id)"
+        )
+        if "turns" in row["detail"]
+    }
+    assert "turns_writer" in plan
+    assert ask(db, turn, Limit("day", "tokens", 100), cost=0, tokens=30).refusing is None
+
+
+def test_more_comes_on_top(db: Database, writer: str) -> None:
+    turn, limit = begun(db, writer), Limit("day", "cost", 100)
+
+    def more(cost: int) -> Verdict:
+        return budget.reserve(db, turn.turn, [limit], cost=cost, tokens=0, at=AT, more=True)
+
+    assert ask(db, turn, limit, cost=50).refusing is None
+    assert more(30).refusing is None
+    assert tally.spent(db, day=tally.days(db, AT)).reserved == 80
+    assert more(30).refusing is not None
+    assert tally.spent(db, day=tally.days(db, AT)).reserved == 80
+    assert ask(db, turn, limit, cost=100).refusing is None  # this is for all of it
+
+
 def test_many_processes_never_spend_more_than_the_limit(tmp_path: Path) -> None:
     found = spend(tmp_path / "s.db", 8, 15)
     assert found.wrong == []

@@ -19,15 +19,17 @@ from hypothesis import strategies as st
 
 from holychat.core.chat import Finish, Timings, Tried, Turn, Usage
 from holychat.core.failure import Failure, Kind
-from holychat.core.formats import Exchange, Figures, record
+from holychat.core.formats import Exchange, Figures, decoded, document, record, wholes
+from holychat.core.limits import Spent
 from holychat.core.migrate import percentile
-from holychat.core.tally import Histogram, Pace, Period, Spent, Tally, total
+from holychat.core.tally import Histogram, Pace, Period, Tally, Unpriced, total
 from holychat.core.tokens import estimate
-from holychat.store import budget, conversations, migration, tally, turns
+from holychat.store import budget, conversations, migration, rollup, tally, turns
 from holychat.store import db as db_module
 from holychat.store.db import Database
 from holychat.store.schema import MIGRATIONS
 from holychat.store.transfer import dump, restore
+from tests.store.sums import deleted, pace, totals
 from tests.store.test_turns import kill
 from tests.wholes import WHOLE
 
@@ -110,9 +112,9 @@ USAGES = st.none() | st.builds(
     st.booleans(),
     st.none() | st.integers(0, 10**13),
 )
-FAILURES = st.none() | st.sampled_from([Kind.SERVER, Kind.OUTRUN, Kind.PASSED, Kind.CUT]).map(
-    lambda kind: Failure(kind, "it went wrong")
-)
+FAILURES = st.none() | st.sampled_from(
+    [Kind.SERVER, Kind.OUTRUN, Kind.PASSED, Kind.CUT, Kind.LIMIT]
+).map(lambda kind: Failure(kind, "it went wrong"))
 FINISHES = st.sampled_from(Finish)
 
 
@@ -198,8 +200,12 @@ class Recount:
             before = before if one.role else one
 
     def attempt(self, conversation: str, at: int, one: Tried, before: Tried | None) -> None:
-        if not one.model and one.finish is Finish.FAILED:
+        if not one.model and (
+            one.finish is Finish.FAILED or (one.finish is Finish.INTERRUPTED and not one.usage)
+        ):
             return  # it was never sent
+        if one.failure and one.failure.kind is Kind.LIMIT:
+            return  # nor was this
         day = time.strftime("%Y-%m-%d", time.localtime(at / 1000))
         slot = int(time.strftime("%H", time.gmtime(at / 1000))) * 2
         slot += int(time.strftime("%M", time.gmtime(at / 1000))) // 30
@@ -254,14 +260,16 @@ def test_the_sums_are_those_of_a_recount(fresh: Iterator[str], all_: list[Said])
                 recount.attempt(begun.conversation, began, copy, None)
         found = {tuple(row)[:4]: Tally(*tuple(row)[4:]) for row in db.rows("SELECT * FROM tally")}
         assert found == recount.tally
-        assert tally.totals(db, Period()) == total(recount.tally.values())
+        assert totals(db, Period()) == total(recount.tally.values())
         for identity in ids.values():
             mine = total(each for (name, _), each in recount.spent.items() if name == identity)
             assert tally.spent(db, conversation=identity)[:3] == spent_of(mine)[:3]
+            kept = {name: getattr(mine, name) for name in rollup.SPENT}
+            assert tally.conversation(db, identity) == Tally(**kept)
         paces = tally.paces(db, Period())
         for pair in {*recount.first, *recount.total}:
             check_pace(paces[pair], recount.first[pair], recount.total[pair])
-        assert tally.conversations(db, Period()).deleted == Tally()
+        assert deleted(db) == 0
         before = sums(db)
         assert made_anew(db) == before
 
@@ -305,23 +313,22 @@ def test_an_attempt_after_midnight_is_of_its_own_day(db: Database) -> None:
 def test_hours_are_those_on_the_wall(db: Database) -> None:
     for moment in ("2026-01-05 08:10", "2026-06-05 07:40", "2026-06-05 22:10"):
         said(db, answer(), at=utc(moment))
-    hours = {group.key: group.tally.calls for group in tally.by(db, "hour", Period())}
+    hours = {group.key: group.tally.calls for group in tally.hours(db, Period())}
     assert hours == {"09": 2, "00": 1}
 
 
 @pytest.mark.parametrize("at", [-(2**63), -1, 0, 2**63 - 1])
 def test_a_time_that_is_none_still_counts(db: Database, at: int) -> None:
     said(db, answer(), at=at)
-    assert tally.totals(db, Period()).calls == 1
-    assert total(each.tally for each in tally.by(db, "day", Period())).calls == 1
-    tally.by(db, "hour", Period())
+    assert totals(db, Period()).calls == 1
+    tally.hours(db, Period())
 
 
 def test_figures_that_cannot_be_true_are_bounded(db: Database) -> None:
     wild = Usage(2**62, 2**62, 2**70, -5, cost=2**63 - 1)
     for _ in range(20):
         said(db, replace(answer(), usage=wild, timings=Timings(0.0, 0.1, math.inf)), at=MINUTE)
-    found = tally.totals(db, Period())
+    found = totals(db, Period())
     assert (found.prompt, found.cached, found.reasoning) == (20 * 10**9, 20 * 10**9, 0)
     assert found.cost == 20 * 10**16
 
@@ -343,13 +350,12 @@ def test_a_period_a_provider_and_a_model(db: Database) -> None:
         (Period(provider="a", model="n"), 0),
         (Period(since="2027-01-01"), 0),
     ]:
-        assert tally.totals(db, period).cost == cost
-        for what in ("day", "provider", "model", "pair", "hour", "conversation"):
-            groups = tally.by(db, what, period)
-            assert total(group.tally for group in groups).cost == cost, what
+        assert totals(db, period).cost == cost
+        assert total(group.tally for group in tally.hours(db, period)).cost == cost
+        assert total(tally.conversations(db, period).values()).cost == cost
         assert total(each.tally for each in tally.recorded(db, period)).cost == cost
-        count = tally.totals(db, period).calls
-        assert tally.pace(db, period).total.count == count
+        count = totals(db, period).calls
+        assert pace(db, period).total.count == count
 
 
 def test_what_is_to_be_priced_anew(db: Database) -> None:
@@ -359,30 +365,29 @@ def test_what_is_to_be_priced_anew(db: Database) -> None:
     assert (found.tally.prompt, found.tally.unpriced_prompt, found.tally.cost) == (20, 10, 7)
 
 
-def test_the_dearest_conversations_and_those_that_are_no_more(db: Database) -> None:
+def test_what_has_no_price_is_kept_by_conversation(db: Database) -> None:
     at = utc("2026-06-01 12:00")
-    ids = [said(db, answer(cost), at=at) for cost in (1, 30, 20, 500)]
-    conversations.rename(db, ids[1], "The dear one")
-    conversations.delete(db, [ids[3]])
-    found = tally.conversations(db, Period(), most=2)
-    assert [(each.key, each.tally.cost, each.title) for each in found.groups] == [
-        (ids[1], 30, "The dear one"),
-        (ids[2], 20, "q"),
-    ]
-    assert (found.others.cost, found.others.calls) == (1, 1)
-    assert (found.deleted.cost, found.deleted.calls, found.deleted.prompt) == (500, 1, 10)
-    assert tally.conversations(db, Period(until="2026-05-31")).groups == []
+    one = said(db, answer(None), answer(7), at=at)
+    other = said(db, answer(None, "b"), at=at)
+    free = {
+        one: [Unpriced("2026-06-01", "p", "m", None, 1, 10, 4, 20)],
+        other: [Unpriced("2026-06-01", "b", "m", None, 1, 10, 4, 20)],
+    }
+    assert tally.unpriced_of(db, Period()) == free
+    assert tally.unpriced_of(db, Period(), one) == {one: free[one]}
+    assert tally.unpriced_of(db, Period(provider="b")) == {other: free[other]}
+    assert tally.unpriced_of(db, Period(until="2026-05-31")) == {}
 
 
 def test_what_was_spent_stays_spent(db: Database) -> None:
     at = utc("2026-06-01 12:00")
     timed = Timings(0.1, 0.2, 0.3)
     ids = [said(db, replace(answer(), timings=timed), at=at) for _ in range(3)]
-    before = (tally.totals(db, Period()), tally.pace(db, Period()))
+    before = (totals(db, Period()), pace(db, Period()))
     conversations.delete(db, ids[:1])
     conversations.prune(db, at + 1)
     assert db.rows("SELECT * FROM attempts") == db.rows("SELECT * FROM spent") == []
-    assert (tally.totals(db, Period()), tally.pace(db, Period())) == before
+    assert (totals(db, Period()), pace(db, Period())) == before
     assert before[1] == Pace(*(sum([Histogram().plus(t)] * 3, Histogram()) for t in (0.2, 0.3)))
     assert tally.spent(db, day="2026-06-01") == Spent(15, 90)
     assert tally.spent(db, month="2026-06") == Spent(15, 90)
@@ -393,7 +398,7 @@ def test_copies_of_the_shadow_count(db: Database) -> None:
     said(db, answer(), at=utc("2026-06-01 12:00"), fresh="talk")
     copy = replace(answer(7, "b"), role="shadow")
     migration.keep_shadow(db, "talk", copy, None)
-    found = tally.totals(db, Period(provider="b"))
+    found = totals(db, Period(provider="b"))
     assert (found.calls, found.copies, found.cost, found.retries, found.failovers) == (
         1,
         1,
@@ -409,7 +414,7 @@ def test_a_fork_costs_nothing(db: Database) -> None:
     old = conversations.get(db, identity)
     fork = conversations.fork(db, old, old.head)
     assert tally.spent(db, conversation=fork.id) == Spent()
-    assert tally.totals(db, Period()).cost == 5
+    assert totals(db, Period()).cost == 5
 
 
 def test_the_cost_of_a_turn_comes_back(db: Database) -> None:
@@ -431,14 +436,14 @@ def test_what_is_brought_in_counts_once(db: Database, tmp_path: Path) -> None:
     with closing(Database(str(tmp_path / "other.db"))) as other:
         for _ in range(3):
             restore(other, whole)
-        found = tally.totals(other, Period("2026-06-01", "2026-06-01"))
+        found = totals(other, Period("2026-06-01", "2026-06-01"))
         assert (found.calls, found.retries, found.prompt) == (2, 1, 20)
         conversations.delete(other, [identity])
         restore(other, whole)  # once more, after it was removed
-        assert tally.totals(other, Period()) == found
-        assert tally.conversations(other, Period()).deleted == Tally()
+        assert totals(other, Period()) == found
+        assert deleted(other) == 0
         assert tally.spent(other, conversation=identity).tokens == found.tokens
-        assert tally.pace(other, Period()).total.count == 2
+        assert pace(other, Period()).total.count == 2
 
 
 def test_another_state_of_what_is_here_does_not_count_twice(db: Database, tmp_path: Path) -> None:
@@ -446,16 +451,16 @@ def test_another_state_of_what_is_here_does_not_count_twice(db: Database, tmp_pa
     identity = said(db, answer(), at=at)
     earlier = dump(db, identity)
     said(db, answer(), at=at + MINUTE, conversation=identity)
-    before = tally.totals(db, Period())
+    before = totals(db, Period())
     restored = restore(db, earlier)
     assert restored.renamed
-    assert tally.totals(db, Period()) == before
+    assert totals(db, Period()) == before
     assert tally.spent(db, conversation=restored.id) == Spent()
     with closing(Database(str(tmp_path / "other.db"))) as other:  # and what came since does
         restore(other, earlier)
         conversations.delete(other, [identity])
         restore(other, dump(db, identity))
-        assert tally.totals(other, Period()).calls == 2
+        assert totals(other, Period()).calls == 2
 
 
 def test_what_another_program_answered_counts_and_is_brought_out_as_it_came(db: Database) -> None:
@@ -466,10 +471,34 @@ def test_what_another_program_answered_counts_and_is_brought_out_as_it_came(db: 
     assert [(each.day, each.pair) for each in tally.entries(db, Period())] == [
         ("2024-02-29", "llm/gpt-4o")
     ]
-    found = tally.totals(db, Period())
+    found = totals(db, Period())
     assert (found.calls, found.tokens, found.unpriced, found.known_cost) == (1, 70, 1, None)
     assert record(dump(db, restored.id)) == record(whole)
     assert restore(db, whole) == (restored.id, False, False)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(SAID, max_size=4))
+def test_what_is_brought_in_counts_as_it_did(fresh: Iterator[str], all_: list[Said]) -> None:
+    with closing(Database(next(fresh))) as db, closing(Database(next(fresh))) as other:
+        ids: dict[int, str] = {}
+        for each in all_:
+            begun = turns.begin(
+                db, "w", ids.get(each.conversation, ""), "q", None, at=each.at, **ABOUT
+            )
+            turn = Turn("text", "", Finish.STOP, "p", "m", attempts=each.attempts)
+            turns.close(db, begun, turn, at=each.at)
+            ids[each.conversation] = begun.conversation
+            for copy in each.copies:
+                with db.write():
+                    turns.attempt(db, begun, len(each.attempts) + 1, copy)
+        text = "".join(document(dump(db, each) for each in ids.values()))
+        for _ in range(2):
+            for whole in wholes(decoded(text.encode(), "file"), "file"):
+                restore(other, whole)
+        assert sums(other) == sums(db)
+        assert text == "".join(document(dump(other, each) for each in ids.values()))
+        assert made_anew(other) == sums(db)
 
 
 # --- The dead -------------------------------------------------------------------------------------
@@ -489,7 +518,7 @@ def test_what_a_dead_writer_used_is_estimated(db: Database) -> None:
     assert tally.spent(db, day="2026-06-01") == Spent()
     turns.bury(db)
     texts = ["first " * 10, "answer " * 10, "q " * 10, "Be brief. " * 10]
-    found = tally.totals(db, Period("2026-06-01", "2026-06-01"))
+    found = totals(db, Period("2026-06-01", "2026-06-01"))
     assert found.prompt == sum(estimate(text) for text in texts)
     assert found.completion == estimate("half of it " * 5 + "hm " * 5)
     assert (found.calls, found.interrupted, found.estimated, found.unpriced) == (1, 1, 1, 1)
@@ -510,7 +539,7 @@ def test_a_dead_continuation_had_sent_what_it_goes_on_with(db: Database) -> None
     turns.begin(db, writer, begun.conversation, "q", None, onto=onto, **ABOUT)
     kill(db, writer)
     turns.bury(db)
-    found = tally.totals(db, Period())
+    found = totals(db, Period())
     assert (found.prompt, found.completion) == (estimate("q") + estimate(text), 0)
 
 
@@ -541,11 +570,15 @@ def test_an_old_store_is_counted_when_it_is_opened(
             )
     monkeypatch.undo()
     with closing(Database(path)) as db:
-        found = tally.totals(db, Period("2026-06-01", "2026-06-01"))
+        found = totals(db, Period("2026-06-01", "2026-06-01"))
         assert (found.calls, found.answers, found.failed, found.retries) == (3, 2, 1, 1)
         assert (found.tokens, found.unpriced, found.unpriced_prompt) == (74, 3, 27)
         assert (found.made, found.made_ms) == (20, 2000)
-        pace = tally.pace(db, Period())
-        assert (pace.first.count, pace.total.count) == (2, 1)
+        paces = pace(db, Period())
+        assert (paces.first.count, paces.total.count) == (2, 1)
         assert tally.spent(db, conversation="c") == Spent(0, 74, 3)
         assert db.check() == []
+
+
+def test_the_names_of_the_sums_are_those_of_a_tally() -> None:
+    assert tuple(rollup._NAMES) == Tally._fields

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,14 +26,16 @@ def db(tmp_path: Path) -> Iterator[Database]:
 
 def test_a_summary_is_no_answer(db: Database) -> None:
     old = talk(db, 3)
-    said, whole = texts(db, old), record(dump(db, old.id))
+    said, whole = texts(db, old), dump(db, old.id)
     path = conversations.branch(db, old)
     for message in (path[3], path[-1]):
         side.summarise(db, old.id, message.id, "They spoke of quixotic things.")
     after = conversations.get(db, old.id)
     assert (after.head, after.messages) == (old.head, old.messages)
     assert texts(db, after) == said
-    assert record(dump(db, old.id)) == whole
+    found = dump(db, old.id)
+    assert [each.parent for each in found.summaries] == [4, 6]
+    assert record(replace(found, summaries=())) == record(whole)
     assert len(conversations.tree(db, old.id)) == 6
     assert search(db, "quixotic") == search(db, "uixoti") == []
     assert not restore(db, dump(db, old.id)).new

@@ -10,17 +10,28 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from holychat.core.chat import Finish, Timings, Turn, Usage
+from holychat.core.chat import Finish, Timings, Tried, Turn, Usage
 from holychat.core.failure import Failure, Kind, UsageError
-from holychat.core.formats import Whole, decoded, document, record, wholes
-from holychat.store import turns
-from holychat.store.conversations import find, fork, get, rename, tree
+from holychat.core.formats import (
+    Attempted,
+    Exchange,
+    Whole,
+    decoded,
+    document,
+    plain,
+    record,
+    wholes,
+)
+from holychat.core.tally import Period
+from holychat.store import migration, side, tally, turns
+from holychat.store.conversations import delete, find, fork, get, rename, tree
 from holychat.store.db import Database
 from holychat.store.llm_logs import llm
 from holychat.store.search import search
 from holychat.store.transfer import dump, restore
 from tests import llm_logs
-from tests.wholes import WHOLE
+from tests.store.sums import totals
+from tests.wholes import RICH, WHOLE
 from tests.wholes import wholes as any_wholes
 
 if TYPE_CHECKING:
@@ -78,7 +89,11 @@ def test_any_tree_does(fresh: Iterator[str], whole: Whole) -> None:
         again = dump(db, restored.id)
         assert "".join(document([again])) == "".join(document([whole]))
         assert restore(db, whole) == (restored.id, False, False)
+        assert restore(db, plain(whole)) == (restored.id, False, False)
         assert db.check() == []
+        with contextlib.closing(Database(next(fresh))) as other:
+            assert restore(other, again).new
+            assert sums(other) == sums(db)
 
 
 def test_what_was_really_said_comes_back_in_another_store(db: Database, tmp_path: Path) -> None:
@@ -97,6 +112,187 @@ def test_what_was_really_said_comes_back_in_another_store(db: Database, tmp_path
             assert "".join(document([dump(other, identity)])) == "".join(document([whole]))
         assert get(other, copy.id).origin == begun.conversation
         assert find(other, begun.conversation[:6]).id == begun.conversation
+
+
+# --- What stands beside it: costs, roles, pins, summaries -----------------------------------------
+
+
+def tried(cost: int | None, finish: Finish = Finish.STOP, role: str = "", at: int = 0) -> Tried:
+    usage, timings = Usage(100, 20, 30, 4, cost=cost), Timings(0.1, 0.2, 0.7)
+    return Tried("box", "m", finish, at, 0.5 * at, usage, timings, role=role)
+
+
+def answered(*attempts: Tried) -> Turn:
+    used = sum((each.usage for each in attempts if each.usage), Usage())
+    last = attempts[-1]
+    return Turn("An answer", "", last.finish, "box", "m", used, attempts=attempts)
+
+
+def eventful(db: Database) -> str:
+    """A talk to which everything happened."""
+    writer = turns.enlist(db)
+    slow = Failure(Kind.OUTRUN, "another one was faster")
+    begun = said(db, writer, "", "Retried?", answered(
+        tried(None, Finish.CUT), replace(tried(12_345_678_901, at=7), provider="other")
+    ))  # fmt: skip
+    name = begun.conversation
+    hedge = replace(tried(3, Finish.INTERRUPTED, "hedge"), provider="other", failure=slow)
+    said(db, writer, name, "Hedged?", answered(hedge, tried(5)))
+    said(db, writer, name, "Free?", answered(tried(0)))
+    said(db, writer, name, "Unpriced?", answered(tried(None)))
+    said(db, writer, name, "And after all that?", answered(tried(9, role="summary"), tried(8)))
+    path = list(tree(db, name))
+    side.pin(db, path[0])
+    side.pin(db, path[5])
+    side.summarise(db, name, path[3], "They spoke of retries.")
+    side.summarise(db, name, path[3], "The same in other words.")
+    side.spent(db, name, tried(6, role="summary"))
+    migration.keep_shadow(db, name, replace(tried(4, role="shadow"), provider="new"), None)
+    turns.rewind(db, name, path[1])
+    said(db, writer, name, "Or?", answered(tried(2)))
+    return name
+
+
+def sums(db: Database) -> list[list[tuple[object, ...]]]:
+    """All that is counted."""
+    return [
+        sorted(tuple(row) for row in db.rows(f"SELECT * FROM {name}"))
+        for name in ("tally", "pace", "spent")
+    ]
+
+
+def exported(db: Database, conversation: str) -> str:
+    return "".join(document([dump(db, conversation)]))
+
+
+def imported(db: Database, text: str) -> str:
+    (whole,) = wholes(decoded(text.encode(), "file"), "file")
+    return restore(db, whole).id
+
+
+def beside(db: Database, conversation: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """The texts of what is pinned; and of summaries, behind what they stand for."""
+    pins = db.rows("SELECT text FROM messages WHERE conversation = ? AND pinned = 1 ORDER BY id",
+                   (conversation,))  # fmt: skip
+    kept = tree(db, conversation)
+    summaries = [(kept[each.parent].text, each.text) for each in side.summaries(db, conversation)]
+    return [row["text"] for row in pins], summaries
+
+
+def test_what_it_cost_and_what_stands_beside_it_comes_back(db: Database, tmp_path: Path) -> None:
+    name = eventful(db)
+    text, before = exported(db, name), totals(db, Period())
+    assert (before.calls, before.hedges, before.copies, before.failovers) == (11, 1, 1, 1)
+    assert (before.priced, before.unpriced, before.cost) == (9, 2, 12_345_678_938)
+    with contextlib.closing(Database(str(tmp_path / "other.db"))) as other:
+        assert imported(other, text) == name
+        assert exported(other, name) == text
+        assert totals(other, Period()) == before
+        assert tally.conversation(other, name) == tally.conversation(db, name)
+        assert sums(other) == sums(db)
+        assert beside(other, name) == beside(db, name)
+        assert beside(other, name) == (
+            ["Retried?", "An answer"],
+            [("An answer", "They spoke of retries."), ("An answer", "The same in other words.")],
+        )
+        assert get(other, name).messages == get(db, name).messages == len(tree(db, name))
+        # The turns too: what an answer cost is known, and that some of it is not.
+        turn = list(tree(other, name).values())[1].turn
+        assert turn is not None
+        assert turn.usage == Usage(200, 40, 60, 8, cost=12_345_678_901, unpriced=True)
+        rows = "SELECT number, role, at, cost FROM attempts ORDER BY id"
+        assert [tuple(row) for row in other.rows(rows)] == [tuple(row) for row in db.rows(rows)]
+        assert imported(other, text) == name  # once more
+        assert totals(other, Period()) == before
+        delete(other, [name])
+        assert imported(other, text) == name  # and when it was removed
+        assert exported(other, name) == text
+        assert totals(other, Period()) == before
+        assert sums(other) == sums(db)
+        assert search(other, "retries") == []
+        assert other.check() == []
+    assert imported(db, text) == name
+    assert totals(db, Period()) == before
+
+
+def test_a_rich_one_is_known_again(db: Database) -> None:
+    assert restore(db, RICH) == (RICH.conversation.id, True, False)
+    assert record(dump(db, RICH.conversation.id)) == record(RICH)
+    assert restore(db, RICH) == (RICH.conversation.id, False, False)
+    found = totals(db, Period())
+    assert (found.calls, found.hedges, found.copies, found.cost) == (5, 1, 1, 27)
+    pinned = side.pinned(db, RICH.conversation.id)
+    side.pin(db, min(pinned), pinned=False)  # changed here, it is another one
+    assert restore(db, RICH).renamed
+    assert totals(db, Period()) == found
+
+
+def test_a_document_from_before_is_known_again_where_more_is_known_here(db: Database) -> None:
+    name = eventful(db)
+    old = plain(dump(db, name))
+    before = sums(db), exported(db, name)
+    assert restore(db, old) == (name, False, False)
+    assert (sums(db), exported(db, name)) == before
+    # One that does know of costs, and of no pin, is another one.
+    whole = dump(db, name)
+    assert restore(db, replace(whole, pinned=frozenset())).renamed
+    rename(db, name, "Mine now")
+    second = restore(db, old)
+    assert second.new
+    assert second.renamed
+    assert restore(db, old) == (second.id, False, True)
+    assert sums(db)[0] == before[0][0]
+
+
+def test_an_old_document_comes_in_as_it_did(db: Database) -> None:
+    old = plain(RICH)
+    assert restore(db, old).new
+    assert record(dump(db, old.conversation.id)) == record(old)
+    rows = db.rows("SELECT number, role, at, cost FROM attempts WHERE turn = 2 ORDER BY id")
+    assert [tuple(row) for row in rows] == [(n, "", 0, None) for n in range(1, 6)]
+    assert totals(db, Period()).known_cost is None
+
+
+def test_the_stand_in_for_another_program_goes_with_a_copy_beside_it(
+    db: Database, tmp_path: Path
+) -> None:
+    """Alone it is left out, for it follows from the turn; a copy beside it makes it be said."""
+    figures = replace(RICH.exchanges[1].figures, cost=70)
+    whole = replace(RICH, exchanges=(Exchange(1, 2, figures),))
+    name = restore(db, whole).id
+    assert totals(db, Period()).cost == 70
+    assert record(dump(db, name)) == record(whole)
+    alone = Attempted(
+        **{each: getattr(figures, each) for each in figures.__dataclass_fields__}, role="import"
+    )
+    said_so = replace(whole, exchanges=(Exchange(1, 2, figures, attempts=(alone,)),))
+    assert restore(db, said_so) == (name, False, False)
+    migration.keep_shadow(db, name, tried(5, role="shadow"), None)
+    assert [each.role for each in dump(db, name).exchanges[0].attempts] == ["import", "shadow"]
+    with contextlib.closing(Database(str(tmp_path / "other.db"))) as other:
+        assert imported(other, exported(db, name)) == name
+        assert exported(other, name) == exported(db, name)
+        assert sums(other) == sums(db)
+        assert totals(other, Period()).cost == 75
+
+
+def test_a_stand_in_that_used_nothing_is_said(db: Database) -> None:
+    """It does not follow from a turn without tokens."""
+    turn = WHOLE.exchanges[2]
+    alone = Attempted(turn.figures.started, "interrupted", "box", "test-model", role="import")
+    whole = replace(WHOLE, exchanges=(replace(turn, attempts=(alone,)),))
+    assert restore(db, whole).new
+    assert record(dump(db, WHOLE.conversation.id)) == record(whole)
+    assert totals(db, Period()).calls == 1
+
+
+def test_a_summary_of_nothing_that_is_there_is_left_behind(db: Database) -> None:
+    name = restore(db, WHOLE).id
+    side.summarise(db, name, 999, "Of what?")
+    assert record(dump(db, name)) == record(WHOLE)
+
+
+# --- Once more ------------------------------------------------------------------------------------
 
 
 def test_brought_in_twice_it_is_there_once(db: Database) -> None:

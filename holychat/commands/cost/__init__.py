@@ -77,8 +77,6 @@ def run(settings: Settings, asked: Asked) -> Exit:
 def _prompt(settings: Settings, asked: Asked, market: Market, text: str) -> Exit:
     from holychat.commands.cost import prompt as front
 
-    if asked.fixed:
-        raise UsageError("--fixed is a month's: it goes with --last or --tokens")
     told = front.quote(settings, asked, market, text, cached=_cached(asked))
     if asked.json:
         env.out(data.encoded(data.of_quote(told)))
@@ -134,8 +132,9 @@ def _check(asked: Asked) -> None:
         raise UsageError("--tokens is as many in as out: take it, or --in and --out")
     if asked.last and asked.cached:
         raise UsageError("--cached is for --tokens and prompts; what was recorded has its own")
-    if asked.kept and asked.fixed:
+    if asked.fixed and not (asked.last or asked.month):
         raise UsageError("--fixed is a month's: it goes with --last or --tokens")
+    _cached(asked)  # before anybody waits for a prompt
 
 
 def _text(asked: Asked) -> str:

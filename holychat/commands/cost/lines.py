@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from holychat.commands.cost.table import Line, Table, grouped, percent, shown, table
+from holychat.commands.cost.table import GAP, Line, Table, grouped, percent, shown, table
 from holychat.core.price import money
 from holychat.core.sanitize import one_line
 from holychat.core.whatif import MONTH, permille, times
@@ -66,7 +66,8 @@ def quote(told: Quote, pen: Pen, cash: Cash, *, everything: bool) -> list[str]:
     head = ("1,000 of these" if many > 1 else "model", "provider", "in", "out", "both", "times")
     lines, more = shown(grouped(told.offers, chosen), everything=everything)
     rows = [(line, row(line)) for line in lines]
-    return [*said, "", *table(Table(head, rows), pen), *_tail(pen, [_more(more)])]
+    columns = Table(head, rows, ("in", "out", "times"))
+    return [*said, "", *table(columns, pen), *_tail(pen, [_more(more)])]
 
 
 def _sum(chosen: Offer, pen: Pen, cash: Cash) -> str:
@@ -118,7 +119,8 @@ def report(told: Report, pen: Pen, cash: Cash, *, everything: bool) -> list[str]
     rows = [(line, row(line.offer.cost, base=line.chosen)) for line in lines]
     if told.chosen is None:
         rows.insert(0, (Line("recorded", "", chosen=True), row(told.here, base=True)))
-    said = [*_heading(told, pen), "", *table(Table(head, rows), pen)]
+    spare = ("difference", *(["a month"] if projected else []), "")
+    said = [*_heading(told, pen), "", *table(Table(head, rows, spare), pen)]
     if told.fixed is not None:
         here = told.chosen[:2] if told.chosen else ()
         named = [one for one in told.offers if one[:2] != here]
@@ -183,20 +185,21 @@ def payoffs(
     told: Report, offers: Sequence[Offer], cash: Cash, width: int, *, everything: bool
 ) -> list[str]:
     """In plain words, for those that were named or the cheapest."""
-    said = [(one, told.payoff(one)) for one in offers]
-    known = [(one, found) for one, found in said if found is not None]
+    paying = [(one, told.payoff(one)) for one in offers]
+    known = [(one, found) for one, found in paying if found is not None]
     named = known[: SENTENCES if everything else 1]
     if not named:
         return ["Whether the fixed cost pays is not known: a price is missing."]
     fixed = cash(told.fixed)
-    head = f"With a fixed cost of {fixed} a month, against {cash(told.month(told.here))}:"
+    said = f"With a fixed cost of {fixed} a month, against {cash(told.month(told.here))}:"
+    head = _wrapped(said, width, "")
     texts = (f"{_named(one)} {_payoff(found, fixed, cash)}" for one, found in named)
-    return [head, *(line for text in texts for line in _wrapped(text, width))]
+    return [*head, *(line for text in texts for line in _wrapped(text, width))]
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    room = max(40, width) if width else 10_000
-    return wrap(text, room, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+def _wrapped(text: str, width: int, first: str = GAP, further: str = GAP * 2) -> list[str]:
+    room = max(20, width) if width else 10_000
+    return wrap(text, room, initial_indent=first, subsequent_indent=further, break_on_hyphens=False)
 
 
 def _payoff(found: Payoff, fixed: str, cash: Cash) -> str:
@@ -237,4 +240,5 @@ def _tail(pen: Pen, notes: Iterable[str]) -> list[str]:
             said[-1] = joined
         else:
             said.append(f"· {note}")
-    return ["", *map(pen.dim, said)] if said else []
+    lines = [line for text in said for line in _wrapped(text, pen.width, "", GAP)]
+    return ["", *map(pen.dim, lines)] if said else []

@@ -38,8 +38,11 @@ class Line:
 
 
 class Table(NamedTuple):
+    """`spare` are the columns that go one by one where a terminal is too narrow."""
+
     head: tuple[str, ...]
     rows: list[tuple[Line, tuple[str, ...]]]
+    spare: tuple[str, ...] = ()
 
 
 def grouped(offers: Iterable[Offer], chosen: Offer | None) -> list[Line]:
@@ -68,12 +71,13 @@ def shown(lines: list[Line], *, everything: bool) -> tuple[list[Line], int]:
 
 
 def table(told: Table, pen: Pen) -> list[str]:
-    """Aligned lines; where a terminal is too narrow, the names are cut."""
+    """Aligned lines; where a terminal is too narrow, columns go and the names are cut."""
+    told = _narrowed(told, pen.width) if pen.width else told
     names = [one_line(line.model, 200) or "-" for line, _ in told.rows]
     sellers = [", ".join(map(one_line, (line.who, *line.others))) for line, _ in told.rows]
     figures = list(zip(told.head[2:], *(row for _, row in told.rows), strict=True))
     wide = [max(map(cells, column)) for column in figures]
-    left = pen.width - 2 - sum(wide) - len(GAP) * (len(wide) + 1) if pen.width else 2 * WIDEST
+    left = _left(wide, pen.width) if pen.width else 2 * WIDEST
     name, who = (
         max(map(cells, column)) for column in ((told.head[0], *names), (told.head[1], *sellers))
     )
@@ -85,13 +89,31 @@ def table(told: Table, pen: Pen) -> list[str]:
     return lines
 
 
+def _left(wide: Sequence[int], width: int) -> int:
+    """Cells for the names beside figures of these sizes, and the marks before them."""
+    return width - 2 - sum(wide) - len(GAP) * (len(wide) + 1)
+
+
+def _narrowed(told: Table, width: int) -> Table:
+    """Without as many of the columns that can be spared as have no room."""
+    for name in told.spare:
+        columns = zip(told.head[2:], *(row for _, row in told.rows), strict=True)
+        if _left([max(map(cells, column)) for column in columns], width) >= NAME + WHO:
+            break
+        at = told.head.index(name)
+        rows = [(line, (*row[: at - 2], *row[at - 1 :])) for line, row in told.rows]
+        told = Table((*told.head[:at], *told.head[at + 1 :]), rows)
+    return told
+
+
 def _rooms(name: int, who: int, left: int) -> tuple[int, int]:
     """Cells for the names of models and providers; the models come first."""
     name, who = min(name, WIDEST), min(who, WIDEST)
     if name + who <= left:
         return name, who
     name = max(NAME, min(name, left - min(who, WHO + 4)))
-    return name, max(WHO, left - name)
+    who = max(WHO, left - name)
+    return max(1, min(name, left - who)), who
 
 
 def _sellers(line: Line, who: str, room: int) -> str:

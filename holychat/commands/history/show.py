@@ -17,13 +17,15 @@ from holychat.core.sanitize import one_line, visible
 from holychat.engine.shelf import opened, place
 from holychat.engine.times import now
 from holychat.exits import Exit
+from holychat.screen.data import usage_object
 from holychat.screen.pen import Pen
-from holychat.screen.words import ending, tokens, when, who
+from holychat.screen.words import ending, price, tokens, when, who
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from holychat.core.history import Conversation, Kept, Open
+    from holychat.screen.words import Cash
     from holychat.settings import Settings
 
 UNFINISHED = "not finished: it is being written, or its writer died"
@@ -46,7 +48,8 @@ def show(settings: Settings, name: str, *, raw: bool | None, every: bool, json: 
         data(_object(talk, every=every))
         return Exit.OK
     pen = Pen(settings["ui.theme"])
-    pieces = list(_pieces(talk, pen, every=every, raw=not pen.terminal if raw is None else raw))
+    raw = not pen.terminal if raw is None else raw
+    pieces = _pieces(talk, pen, settings.cash, every=every, raw=raw)
     pen.page("\n\n".join(pieces).split("\n"))
     return Exit.OK
 
@@ -109,6 +112,8 @@ def _message(message: Kept) -> dict[str, Any]:
         shown["turn"] = {
             name: known[name] for name in known if name not in ("text", "reasoning", "failure")
         }
+        if turn.usage is not None:
+            shown["turn"]["usage"] = usage_object(turn.usage)
         shown["turn"]["complete"] = turn.finish.complete
         if failure is not None:
             shown["turn"]["error"] = {"kind": failure.kind.value, "message": failure.what}
@@ -118,10 +123,10 @@ def _message(message: Kept) -> dict[str, Any]:
 # --- As text ------------------------------------------------------------------------------------
 
 
-def _pieces(talk: Talk, pen: Pen, *, every: bool, raw: bool) -> Iterator[str]:
+def _pieces(talk: Talk, pen: Pen, cash: Cash, *, every: bool, raw: bool) -> Iterator[str]:
     """What stands between blank lines."""
     yield _head(talk.conversation, pen)
-    yield from _messages(talk.branch, talk, pen, raw=raw)
+    yield from _messages(talk.branch, talk, pen, cash, raw=raw)
     if not talk.branch:
         said = (
             "nothing is left on this branch; --all shows the others" if talk.messages else "empty"
@@ -130,7 +135,7 @@ def _pieces(talk: Talk, pen: Pen, *, every: bool, raw: bool) -> Iterator[str]:
     if every:
         for chain in others(talk.messages, talk.branch):
             yield pen.dim(f"── {_parting(talk.messages.get(chain[0].parent or 0))} ──")
-            yield from _messages(chain, talk, pen, raw=raw)
+            yield from _messages(chain, talk, pen, cash, raw=raw)
     for each in talk.unfinished:
         if each.onto is None and not _ends(talk.branch, each.prompt):
             yield pen.dim(f"── {_parting(talk.messages.get(each.prompt))} ──")
@@ -179,7 +184,9 @@ def _head(conversation: Conversation, pen: Pen) -> str:
     return "\n".join(lines)
 
 
-def _messages(chain: Sequence[Kept], talk: Talk, pen: Pen, *, raw: bool) -> Iterator[str]:
+def _messages(
+    chain: Sequence[Kept], talk: Talk, pen: Pen, cash: Cash, *, raw: bool
+) -> Iterator[str]:
     """The messages in their order; what is still being written where it will be."""
     answers = {each.prompt: each for each in talk.unfinished if each.onto is None}
     longer = {each.onto: each for each in talk.unfinished}
@@ -187,7 +194,7 @@ def _messages(chain: Sequence[Kept], talk: Talk, pen: Pen, *, raw: bool) -> Iter
         if message.role != "user":
             more = longer.get(message.id)
             yield _drawn(message.text + (more.text if more else ""), pen, raw=raw)
-            yield pen.dim(f"· {_said(message)}{f' · {UNFINISHED}' if more else ''}")
+            yield pen.dim(f"· {_said(message, cash)}{f' · {UNFINISHED}' if more else ''}")
             continue
         yield _prompt(message.text, pen)
         if message is not chain[-1]:
@@ -227,14 +234,15 @@ def _drawn(text: str, pen: Pen, *, raw: bool) -> str:
     return rendered(text, look, env.width()).strip("\n")
 
 
-def _said(message: Kept) -> str:
-    """The line after an answer: its number, who gave it, tokens, and why it is not whole."""
+def _said(message: Kept, cash: Cash) -> str:
+    """The line after an answer: its number, who gave it, tokens, cost, and why it is not whole."""
     turn = message.turn
     parts = [str(message.id), message.role if message.role != "assistant" else ""]
     if turn is not None:
         parts += [
             who(one_line(turn.model, 200), one_line(turn.provider, 100)),
             tokens(turn.usage) if turn.usage else "",
+            price(turn.usage, cash) if turn.usage and turn.usage.cost is not None else "",
             ending(turn),
         ]
     return " · ".join(filter(None, parts))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from holychat import env
 from holychat.commands.repl.table import Table
+from holychat.core.chat import Usage
 from holychat.core.context import turns_of
 from holychat.core.failure import UsageError
 from holychat.core.sanitize import one_line
@@ -78,6 +79,7 @@ async def compact(repl: Repl, text: str) -> None:
     """Summarise the conversation but for the last N exchanges; 2 without a number."""
     from holychat.engine.context import covering
     from holychat.engine.summary import summarise
+    from holychat.screen.words import price
     from holychat.screen.words import tokens as count
 
     if text and not text.isdecimal():
@@ -94,10 +96,12 @@ async def compact(repl: Repl, text: str) -> None:
     finally:
         for tried in spent:
             chat.recorder.spent(tried)
+            chat.used += tried.usage or Usage()
     if trouble:
         raise UsageError(trouble, "Nothing was changed.")
-    used = [one.usage for one in spent if one.usage]
-    cost = f" ({count(sum(used[1:], used[0]))})" if used else ""
+    used = sum((one.usage for one in spent if one.usage), Usage())
+    shown = " · ".join(filter(None, (count(used), price(used, repl.settings.cash))))
+    cost = f" ({shown})" if used.prompt else ""
     repl.note(f"a summary stands for {turns_of(turns)} from now on{cost}; /context shows it")
 
 

@@ -161,6 +161,7 @@ class Repl(Voice):
         else:
             self.talk.provider, self.talk.model = provider, model
             self.talk.pinned = self.talk.pinned or session.pins(wanted, pinned)
+        await session.scale.load(provider.name, model)
         self.note(f"now {who(model, provider.name)}")
 
     async def unpin(self) -> None:
@@ -339,6 +340,10 @@ class Repl(Voice):
             await asyncio.to_thread(import_module, name)
         if self.opened is None:
             self.opened = module.Session(self.settings, os.environ, self.wish.timeout)
+            if self.opened.purse is not None:
+                from holychat.engine.purse import CHAT  # it is loaded with the purse
+
+                self.opened.purse.hint = CHAT
             self._watching = asyncio.get_running_loop().create_task(self._watch(self.opened))
             self._watching.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self.opened

@@ -13,7 +13,7 @@ from holychat.core.whatif import Piece, times
 from holychat.engine.ledger import money_of
 from holychat.engine.market import Market
 from holychat.engine.times import now
-from holychat.screen.words import tokens, who
+from holychat.screen.words import price, tokens, who
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ CHEAPEST = 3
 
 
 def lines(chat: Chat, settings: Settings) -> Iterator[str]:
-    """What was used of it, and thrown away meanwhile, counts too."""
+    """All that was used counts, what was thrown away meanwhile too."""
     used, last = chat.used, chat.last
     if not (used.prompt or used.completion):
         yield "(nothing was used yet)"
@@ -37,8 +37,7 @@ def lines(chat: Chat, settings: Settings) -> Iterator[str]:
     cash = money_of(settings)
 
     def said(usage: Usage) -> str:
-        least = "at least " if usage.partly and usage.cost is not None else ""
-        return f"{tokens(usage)}: {least}{cash(usage.cost)}"
+        return f"{tokens(usage)}: {price(usage, cash) or cash(usage.cost)}"
 
     many = len(chat.exchanges)
     yield f"{many} exchange{'' if many == 1 else 's'}, {said(used)}"

@@ -33,9 +33,10 @@ import csv
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+from holychat.core.buckets import edge
 from holychat.core.price import exact
 from holychat.core.report import SHARES
-from holychat.core.tally import Histogram, Pace, Tally, edge
+from holychat.core.tally import Histogram, Pace, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,7 @@ COUNTS = (
     "calls", "answers", "cut", "failed", "interrupted", "retries", "failovers", "hedges", "copies",
 )  # fmt: skip
 TOKENS = ("prompt", "cached", "completion", "reasoning")
-UNKEPT = ("answers", "cut", "retries", "failovers", "hedges", "copies")  # of a conversation
+UNKEPT = ("answers", "retries", "failovers", "hedges", "copies")  # of a conversation
 TIMES = ("first_token", "answer")
 COLUMNS = ("key", "provider", "model", "title")
 

@@ -1,0 +1,196 @@
+"""A turn for a client that speaks OpenAI's protocol and brings its whole conversation along.
+
+Owns what of such a body is ours to know: its texts, for whoever counts them, and the conversation
+of the store that it goes on with. The turn itself is Chat's, with its failover, limits and costs;
+the body goes out as it came. Must not know HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from holychat.core.chat import Finish, Message, Request, Turn
+from holychat.core.failure import HolychatError
+from holychat.core.history import Conversation, Kept
+from holychat.core.wire import parts, whole_characters
+from holychat.engine.context import Fitting
+from holychat.engine.conversation import Chat, Exchange
+from holychat.store.recorder import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from holychat.core.chat import Role
+    from holychat.core.provider import Provider
+    from holychat.engine.context import Plan
+    from holychat.engine.session import Session
+
+KNOWN = 10_000  # ends of conversations that are remembered
+PATIENCE = 1.0  # seconds that a request waits to hear which conversation it goes on with
+BOUNDS = ("max_tokens", "max_completion_tokens")
+ROLES: dict[str, Role] = {"system": "system", "developer": "system", "assistant": "assistant"}
+_NOTHING = Turn("", "", Finish.STOP, "", "")
+
+Said = tuple[tuple[str, str], ...]  # (role, text) of the user's and the assistant's messages
+
+
+class Given(NamedTuple):
+    """What a client asks: its body, all of its texts, and what of them is a conversation."""
+
+    body: Mapping[str, Any]
+    flat: tuple[Message, ...]
+    prompt: str
+    before: Said = ()
+    system: str = ""
+
+
+def given(body: Mapping[str, Any]) -> Given:
+    """`body` has a list of objects as its `messages`."""
+    messages = [(str(each.get("role", "")), text_of(each)) for each in body["messages"]]
+    flat = [
+        Message(ROLES.get(role, "user"), text + _called(each))
+        for (role, text), each in zip(messages, body["messages"], strict=True)
+    ]
+    if body.get("tools"):  # they are counted too
+        flat.insert(0, Message("system", _dumped(body["tools"])))
+    users = [number for number, (role, _) in enumerate(messages) if role == "user"]
+    last = users[-1] if users else len(messages)
+    said = tuple(one for one in messages[:last] if one[0] in ("user", "assistant") and one[1])
+    system = "\n\n".join(text for role, text in messages if ROLES.get(role) == "system")
+    prompt = messages[last][1] if users else (messages[-1][1] if messages else "")
+    return Given(body, tuple(flat), prompt, said, system)
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """The text of a message; what is no text is named."""
+    content = message.get("content")
+    text = parts(content)[0]
+    kinds = (
+        (one.get("type") for one in content if isinstance(one, dict))
+        if isinstance(content, list)
+        else ()
+    )
+    others = [f"[{kind}]" for kind in kinds if isinstance(kind, str) and kind != "text"]
+    return whole_characters("\n".join(filter(None, [text, *others])))
+
+
+def _called(message: Mapping[str, Any]) -> str:
+    calls = message.get("tool_calls") or message.get("function_call")
+    return _dumped(calls) if calls else ""
+
+
+def _dumped(value: object) -> str:
+    with suppress(ValueError, TypeError, RecursionError):
+        return json.dumps(value, ensure_ascii=False)
+    return ""
+
+
+@dataclass(slots=True)
+class Relayed(Chat):
+    """One turn of such a client."""
+
+    given: Given | None = None
+
+    def messages(
+        self,
+        prompt: str,
+        exchanges: Sequence[Exchange] | None = None,  # noqa: ARG002 - Chat's form
+        plan: Plan | None = None,  # noqa: ARG002 - nothing is left out of what a client sends
+    ) -> tuple[Message, ...]:
+        return self.given.flat if self.given else (Message("user", prompt),)
+
+    def request(self, messages: tuple[Message, ...], partial: str) -> Request:
+        raw = self.given.body if self.given else None
+        return Request(
+            self.model, messages, dict(self.params), stream=True, partial=partial, raw=raw
+        )
+
+
+class Threads:
+    """Which conversation a history belongs to: by a hash of what was said in it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: OrderedDict[bytes, tuple[str, tuple[int, ...]]] = OrderedDict()
+        self._coming: dict[bytes, asyncio.Future[bool]] = {}  # what is being written
+        self._owed: list[Recorder] = []  # what the store did not take yet
+
+    async def open(
+        self, provider: Provider, model: str, asked: Given, *, pinned: bool, keep: bool
+    ) -> Relayed:
+        """A turn, which goes on with the conversation that this history is the beginning of."""
+        session = self._session
+        path = session.recorder.path if keep else None
+        recorder = Recorder(path, beside=session.recorder if path else None)
+        chat = session.chat_of(Relayed, recorder, provider, model, pinned=pinned)
+        chat.given, chat.system, chat.fitting = asked, asked.system, Fitting()
+        bounds = ((name, asked.body.get(name)) for name in BOUNDS)
+        chat.params = {name: value for name, value in bounds if type(value) is int}
+        if chat.rules.on_cut == "restart":  # what is out cannot be taken back
+            chat.rules = chat.rules._replace(on_cut="stop")
+        if path and asked.before and (found := await self._find(asked.before)):
+            identity, messages = found
+            chat.id = identity
+            chat.exchanges = [Exchange("", _NOTHING)] * (len(messages) // 2)
+            kept = [Kept(one, None, "user", "") for one in messages]
+            recorder.enter(Conversation(identity), kept)
+        return chat
+
+    def remember(self, chat: Relayed) -> None:
+        """A turn has ended: what comes after it goes on with it."""
+        turn, asked, recorder = chat.latest, chat.given, chat.recorder
+        if recorder.path is None or turn is None or asked is None:
+            return
+        for each in [*self._owed]:
+            each.caught_up()
+        written = recorder.caught_up()
+        if not turn.text:
+            return
+        key = _key((*asked.before, ("user", asked.prompt), ("assistant", turn.text)))
+        coming = self._coming[key] = asyncio.wrap_future(written)
+        coming.add_done_callback(lambda done: self._settled(key, recorder, done))
+
+    def _settled(self, key: bytes, recorder: Recorder, done: asyncio.Future[bool]) -> None:
+        self._coming.pop(key, None)
+        self._owed = [each for each in self._owed if each.unkept]
+        if done.cancelled() or not done.result():
+            self._owed = [*self._owed[-KNOWN:], recorder]
+            return
+        self._put(key, (recorder.conversation, recorder.messages))
+
+    def _put(self, key: bytes, found: tuple[str, tuple[int, ...]]) -> None:
+        self._known[key] = found
+        self._known.move_to_end(key)
+        if len(self._known) > KNOWN:
+            self._known.popitem(last=False)
+
+    async def _find(self, said: Said) -> tuple[str, tuple[int, ...]] | None:
+        key = _key(said)
+        if key in self._coming:
+            await asyncio.wait({self._coming[key]}, timeout=PATIENCE)
+        if key in self._known or not self._session.recorder.keeping:
+            return self._known.get(key)
+        from holychat.store.threads import ending
+
+        asked = asyncio.wrap_future(self._session.recorder.ask(lambda db: ending(db, said)))
+        asked.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait({asked}, timeout=PATIENCE)
+        with suppress(HolychatError):
+            if asked.done() and (found := asked.result()):
+                self._put(key, found)
+                return self._known[key]
+        return None
+
+
+def _key(said: Said) -> bytes:
+    digest = blake2b(digest_size=16)
+    for role, text in said:
+        data = text.encode("utf-8", "replace")
+        digest.update(f"{role} {len(data)} ".encode() + data)
+    return digest.digest()
