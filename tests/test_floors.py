@@ -55,6 +55,8 @@ RESERVED = {
     "markdown_it": {"core.blocks", "screen"},
     "sqlite3": {"store"},
     "click": set(),
+    "starlette": {"commands.serve"},
+    "uvicorn": {"commands.serve"},
 }
 # The clock, chance, the process and its streams are nobody's below the borders.
 IMPURE = {

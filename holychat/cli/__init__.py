@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from holychat import __version__, env
-from holychat.cli import config, cost, history, migrate, stats
+from holychat.cli import config, cost, history, migrate, serve, stats
 from holychat.cli.options import (
     Again,
     Group,
@@ -289,6 +289,7 @@ def _narrowed(group: typer.Typer | None, wanted: list[str]) -> typer.Typer | Non
 
 app.command()(stats.stats)
 app.command()(cost.cost)
+app.command()(serve.serve)
 app.add_typer(history.app, name="history")
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(config.app, name="config")

@@ -1,0 +1,219 @@
+"""The routes, each behind the guard, and what becomes of an error.
+
+Owns the table of routes. A route that streams is an ASGI function of its own; the others return a
+response.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from holychat import __version__
+from holychat.commands.serve import chat, openai, page, shelf
+from holychat.commands.serve.desk import AUTO
+from holychat.commands.serve.errors import Refused, refused
+from holychat.commands.serve.guard import LOG, SOCKET, Guard
+from holychat.commands.serve.openapi import description
+from holychat.commands.serve.socket import Talk
+from holychat.core.failure import HolychatError
+from holychat.screen.prometheus import CONTENT_TYPE, exposition
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from holychat.commands.serve.desk import Desk
+    from holychat.commands.serve.guard import App, Door, Receive, Scope, Send
+
+    Streaming = Callable[[Desk, Scope, Receive, Send, Request], Awaitable[None]]
+
+
+def build(desk: Desk, rules: Door) -> App:
+    """The whole application."""
+    document = page.load()
+    headers = page.headers(document, rules.hosts)
+
+    async def index(_: Request) -> Response:
+        return Response(document, headers=headers)
+
+    async def models(_: Request) -> Response:
+        return await openai.models(desk)
+
+    async def listed(_: Request) -> Response:
+        return await _listed(desk)
+
+    async def health(_: Request) -> Response:
+        return JSONResponse(await _health(desk))
+
+    async def metrics(_: Request) -> Response:
+        return Response(await _metrics(desk), media_type=CONTENT_TYPE)
+
+    async def conversations(request: Request) -> Response:
+        return JSONResponse(await shelf.conversations(desk, request.query_params))
+
+    async def conversation(request: Request) -> Response:
+        return JSONResponse(await shelf.conversation(desk, request.path_params["identity"]))
+
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(description())
+
+    async def talk(socket: WebSocket) -> None:
+        await Talk(desk, socket).run()
+
+    routes = [
+        Route("/", index),
+        Route("/v1/chat/completions", _Route(desk, openai.completions), methods=["POST"]),
+        Route("/chat", _Route(desk, chat.chat), methods=["POST"]),
+        Route("/v1/models", models),
+        Route("/health", health),
+        Route("/metrics", metrics),
+        Route("/openapi.json", openapi),
+        Route("/api/models", listed),
+        Route("/api/conversations", conversations),
+        Route("/api/conversations/{identity}", conversation),
+        WebSocketRoute("/ws", talk),
+    ]
+    handlers: dict[Any, Any] = {Refused: _refused, HTTPException: _lost, HolychatError: _failed}
+    inner = Starlette(routes=routes, exception_handlers=handlers)
+    return _Logged(desk, Guard(inner, rules))
+
+
+class _Route:
+    """A route that writes its response itself. A class, so that Starlette takes it for ASGI."""
+
+    def __init__(self, desk: Desk, serve: Streaming) -> None:
+        self._desk = desk
+        self._serve = serve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._serve(self._desk, scope, receive, send, Request(scope, receive))
+
+
+class _Logged:
+    """A line for each request; a bug of ours ends the request and not the relay."""
+
+    def __init__(self, desk: Desk, app: App) -> None:
+        self._desk = desk
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        began, status, size = time.monotonic(), 101 if scope["type"] == "websocket" else 0, 0
+
+        async def counted(event: Any) -> None:
+            nonlocal status, size
+            if event["type"].endswith("response.start"):
+                status = event["status"]
+            else:
+                size += len(event.get("body") or event.get("text") or b"")
+            await send(event)
+
+        # Whoever writes a long answer may have to drop a reader who does not read (stream.py).
+        scope[SOCKET] = getattr(getattr(send, "__self__", None), "transport", None)
+        try:
+            await self._app(scope, receive, counted)
+        except Exception as error:  # noqa: BLE001 - the last resort, and it says so
+            self._desk.fault(error)
+            if not status and scope["type"] == "http":
+                await JSONResponse(_BUG, 500)(scope, receive, counted)
+        finally:
+            method, more = scope.get("method", "WS"), scope.get(LOG, "")
+            self._desk.status.request(method, scope["path"], status, size, began, more)
+
+
+_BUG = {
+    "error": {
+        "message": "something went wrong inside; the relay's own log says more",
+        "type": "server_error",
+        "code": None,
+        "param": None,
+    }
+}
+
+
+async def _refused(_: Request, error: Refused) -> Response:
+    return Response(error.body, error.status, error.headers, "application/json")
+
+
+async def _lost(request: Request, error: HTTPException) -> Response:
+    what = {404: "there is nothing at this path", 405: "this path has no such method"}
+    answer = Refused(error.status_code, what.get(error.status_code, error.detail), "not_found")
+    answer.headers.update(error.headers or {})
+    return await _refused(request, answer)
+
+
+async def _failed(request: Request, error: HolychatError) -> Response:
+    return await _refused(request, refused(error))
+
+
+# --- What the relay says of itself --------------------------------------------------------------
+
+
+async def _listed(desk: Desk) -> Response:
+    """The models for the page: the same list, with the configured one marked."""
+    try:
+        chosen = await desk.choose(AUTO)
+        default = f"{chosen.provider.name}/{chosen.model}"
+    except Refused:  # no key yet: the page says so at the first prompt
+        default = ""
+    names = [f"{name}/{model}" for name, model in await desk.models()]
+    rows = [{"id": AUTO, "default": False}, *({"id": n, "default": n == default} for n in names)]
+    return JSONResponse({"object": "list", "models": rows, "data": rows})
+
+
+async def _health(desk: Desk) -> dict[str, Any]:
+    """How the providers do, in the seed documents' form with more in it."""
+    settings = desk.settings
+    names = [name for name in settings.names() if settings.has_key(name)]
+    found = await desk.session.standings(names)
+    providers = {
+        name: {
+            "state": one.state,
+            "why": one.why,
+            "seconds_left": round(one.seconds, 1),
+            "first_token_p50": one.p50,
+            "first_token_p95": one.p95,
+            "error_rate": one.error_rate,
+            "calls": one.calls,
+            "streams": one.streams,
+            "queue": one.queue,
+            "key_refused": one.refused,
+        }
+        for name, one in found.items()
+    }
+    well = any(one.state != "open" and not one.refused for one in found.values())
+    return {
+        "status": "healthy" if well and not desk.closing else "degraded",
+        "service": "holychat",
+        "version": __version__,
+        "streams": desk.status.streams,
+        "store": desk.session.recorder.keeping,
+        "providers": providers,
+    }
+
+
+async def _metrics(desk: Desk) -> str:
+    from holychat.core.tally import Period
+    from holychat.engine import statistics
+
+    text = exposition((), {})
+    if desk.session.recorder.keeping:
+        settings = desk.settings
+        said = await desk.session.stored(lambda db: statistics.records(db, Period(), settings))
+        text = exposition(said.entries, said.paces)
+    own = (
+        ("holychat_relay_streams", "Answers that are under way.", "gauge", desk.status.streams),
+        ("holychat_relay_requests_total", "Requests.", "counter", desk.status.requests),
+    )
+    for name, said_of, kind, value in own:
+        text += f"# HELP {name} {said_of}\n# TYPE {name} {kind}\n{name} {value}\n"
+    return text
