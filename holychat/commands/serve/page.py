@@ -29,7 +29,9 @@ def headers(page: bytes, hosts: frozenset[str]) -> dict[str, str]:
     """`hosts` are the names under which it is reached: the sockets of its own."""
     text = page.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     text = re.sub(r"<!--.*?-->", "", text, count=0, flags=re.DOTALL)
-    sockets = " ".join(f"{scheme}://{host}" for host in sorted(hosts) for scheme in ("ws", "wss"))
+    # A policy has no form for an IPv6 address; 'self' covers it where the browser is up to date.
+    named = sorted(host for host in hosts if "[" not in host)
+    sockets = " ".join(f"{scheme}://{host}" for host in named for scheme in ("ws", "wss"))
     policy = {
         "default-src": "'none'",
         "style-src": _hashes(text, "style"),

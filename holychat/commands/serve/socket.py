@@ -29,6 +29,7 @@ from holychat.core.chat import Attempt, Delta, Done, Failed, Notice
 from holychat.core.failure import HolychatError
 from holychat.engine.conversation import Chat
 from holychat.engine.relay import given
+from holychat.screen.words import failed
 from holychat.store import conversations, side, turns
 from holychat.store.recorder import Recorder
 
@@ -192,8 +193,8 @@ class Talk:
         elif isinstance(event, Notice):
             await self._tell(type="notice", text=event.text)
         elif isinstance(event, Failed):
-            then = f": asking {event.then}" if event.then else ""
-            await self._tell(type="notice", text=f"{event.failure.what}{then}")
+            if said := failed(event):  # what ends the turn is its error
+                await self._tell(type="notice", text=said)
         elif isinstance(event, Done):
             await self._ended(chat, event.turn)
 
