@@ -91,6 +91,23 @@ def costs(
             yield rest, pico
 
 
+def plain(
+    unpriced: Iterable[Unpriced], prices: Prices, provider_of: ProviderOf
+) -> list[tuple[str, str, str, int, int, int]]:
+    """(day, provider, model, and a token's cost in the prompt, cached, in the answer), where the
+    price is known by now: in 10^-12 US dollars, of the tariff that holds as a rule."""
+    found = []
+    for rest in unpriced:
+        begin, provider = _begin(rest.day), provider_of(rest.provider)
+        rate = prices.rate(provider, rest.model, begin) if begin and provider else None
+        ones = (Usage(1), Usage(1, cached=1), Usage(0, 1))
+        if rate and rate.tariff:
+            rate = rate._replace(special=())
+            each = [cost(rate, one, 0, prices.exchange) or 0 for one in ones]
+            found.append((*rest[:3], *each))
+    return found  # type: ignore[return-value]
+
+
 def began(rest: Unpriced) -> int | None:
     """When such calls began, Unix time; None where their day is not known."""
     begin = _begin(rest.day)

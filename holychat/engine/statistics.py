@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import date, timedelta
-from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from holychat.core.choose import nearest
@@ -20,7 +19,7 @@ from holychat.core.failure import UsageError
 from holychat.core.report import Brief, Report, ranked
 from holychat.core.sanitize import one_line
 from holychat.core.tally import Group, Histogram, Pace, Period, Tally, Unpriced, grouped, total
-from holychat.engine.ledger import began, costs, prices_of, settle, settled
+from holychat.engine.ledger import began, costs, plain, prices_of, settle, settled
 from holychat.engine.times import LAST, day, period
 from holychat.store import tally
 from holychat.store.rollup import SPENT
@@ -100,26 +99,22 @@ def conversations(
 ) -> Conversations:
     """What was used by conversation, with the prices as they are known by now."""
     free = tally.unpriced_of(db, days)
-    before = tally.conversations(db, days)
-    there = {
-        key: settle(sums, free.get(key, ()), prices, provider_of) for key, sums in before.items()
-    }
-    top = sorted(there, key=lambda key: (-there[key].cost, -there[key].tokens, key))
-    groups = [Group(key, there[key], tally.title(db, key)) for key in top[:most]]
+    groups = []
+    for key in tally.top(db, days, plain(free, prices, provider_of), most):
+        own = tally.conversation(db, key, days)
+        own = settle(own, tally.unpriced_of(db, days, key), prices, provider_of)
+        groups.append(Group(key, own, tally.title(db, key)))
     whole = total(entry.tally for entry in tally.entries(db, days))
-    kept = Tally(**{name: getattr(whole, name) for name in SPENT})
-    gone = kept.less(total(before.values()))
-    rest = _less(tally.unpriced(db, days), chain.from_iterable(free.values()))
-    return Conversations(
-        groups,
-        total(there[key] for key in top[most:]),
-        settle(gone, rest, prices, provider_of),
-    )
+    there = tally.kept(db, days)
+    gone = Tally(**{name: getattr(whole, name) for name in SPENT}).less(there)
+    rest = _less(tally.unpriced(db, days), free)
+    others = settle(there, free, prices, provider_of).less(total(each.tally for each in groups))
+    return Conversations(groups, others, settle(gone, rest, prices, provider_of))
 
 
 def of(db: Database, settings: Settings, identity: str) -> Tally:
     """What was used in one conversation, with the prices as they are known by now."""
-    free = tally.unpriced_of(db, Period(), identity).get(identity, ())
+    free = tally.unpriced_of(db, Period(), identity)
     return settle(tally.conversation(db, identity), free, *prices_of(settings))
 
 

@@ -7,6 +7,7 @@ user's wall as it was then.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from holychat.core.limits import Spent
@@ -24,6 +25,7 @@ from holychat.store.rollup import SPENT
 from holychat.store.turns import alive
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from holychat.core.chat import Usage
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 _SUMS = ", ".join(f"sum({name})" for name in Tally._fields)
 _SPENT = ", ".join(f"sum({name}) AS {name}" for name in SPENT)
+
+ALWAYS = Period()
 
 
 def where(period: Period) -> tuple[str, list[Any]]:
@@ -72,19 +76,47 @@ def hours(db: Database, period: Period) -> list[Group]:
     return [Group(row[0], Tally(*row[1:])) for row in map(tuple, rows)]
 
 
-def conversations(db: Database, period: Period) -> dict[str, Tally]:
-    """What was used in each conversation that is still there, by its id."""
+def kept(db: Database, period: Period) -> Tally:
+    """What was used in all conversations that are still there."""
+    condition, values = where(period)
+    return _tally(db.rows(f"SELECT {_SPENT} FROM spent WHERE {condition}", values)[0])  # noqa: S608
+
+
+def conversation(db: Database, identity: str, period: Period = ALWAYS) -> Tally:
+    """What was used in one conversation."""
     condition, values = where(period)
     rows = db.rows(
-        f"SELECT conversation, {_SPENT} FROM spent WHERE {condition} GROUP BY conversation",  # noqa: S608
-        values,
+        f"SELECT {_SPENT} FROM spent WHERE conversation = ? AND {condition}",  # noqa: S608
+        [identity, *values],
     )
-    return {row["conversation"]: _tally(row) for row in rows}
+    return _tally(rows[0])
 
 
-def conversation(db: Database, identity: str) -> Tally:
-    """What was used in one conversation."""
-    return _tally(db.rows(f"SELECT {_SPENT} FROM spent WHERE conversation = ?", (identity,))[0])  # noqa: S608
+def top(
+    db: Database, period: Period, rates: Sequence[tuple[str, str, str, int, int, int]], most: int
+) -> list[str]:
+    """The conversations that cost most, the dearest first. `rates` are (day, provider, model, and
+    what a token costs in the prompt, cached, in the answer) where that was found later: it is SQL
+    that adds it up, for there may be a million of them."""
+    condition, values = where(period)
+    found = later = ""
+    if rates:
+        columns = ("at", "who", "what", "new", "hit", "out")
+        each = (f"json_extract(value, '$[{n}]') AS {name}" for n, name in enumerate(columns))
+        found = f"WITH rates AS (SELECT {', '.join(each)} FROM json_each(?)) "  # noqa: S608 - ours
+        later = " LEFT JOIN rates ON unpriced > 0 AND at = day AND who = provider AND what = model"
+        values = [json.dumps(rates), *values]
+    settled = (
+        " + coalesce((unpriced_prompt - unpriced_cached) * new + unpriced_cached * hit"
+        " + unpriced_completion * out, 0)"
+    )
+    rows = db.rows(
+        f"{found}SELECT conversation FROM spent{later} WHERE {condition} GROUP BY conversation"  # noqa: S608
+        f" ORDER BY sum(cost{settled if rates else ''}) DESC, sum(prompt + completion) DESC,"
+        " conversation LIMIT ?",
+        [*values, most],
+    )
+    return [str(row[0]) for row in map(tuple, rows)]
 
 
 def used(db: Database, identity: str) -> Usage | None:
@@ -147,19 +179,19 @@ def unpriced(db: Database, period: Period) -> list[Unpriced]:
     return [Unpriced(*row) for row in map(tuple, rows)]
 
 
-def unpriced_of(db: Database, period: Period, identity: str = "") -> dict[str, list[Unpriced]]:
-    """The same by conversation, of those that are still there, or of one; without a half hour."""
+def unpriced_of(db: Database, period: Period, identity: str = "") -> list[Unpriced]:
+    """The same of one conversation, or of all that are still there; without the half hours."""
     condition, values = where(period)
     rows = db.rows(
-        "SELECT conversation, day, provider, model, unpriced, unpriced_prompt, unpriced_cached,"  # noqa: S608
-        f" unpriced_completion FROM spent WHERE {condition} AND unpriced > 0"
-        f"{' AND conversation = ?' if identity else ''}",
+        "SELECT day, provider, model, sum(unpriced), sum(unpriced_prompt), sum(unpriced_cached),"  # noqa: S608
+        f" sum(unpriced_completion) FROM spent WHERE {condition} AND unpriced > 0"
+        f"{' AND conversation = ?' if identity else ''} GROUP BY day, provider, model",
         [*values, *filter(None, (identity,))],
     )
-    found: dict[str, list[Unpriced]] = {}
-    for key, day, provider, model, *counts in map(tuple, rows):
-        found.setdefault(key, []).append(Unpriced(day, provider, model, None, *counts))
-    return found
+    return [
+        Unpriced(day, provider, model, None, *counts)
+        for day, provider, model, *counts in map(tuple, rows)
+    ]
 
 
 # --- What a limit is measured by --------------------------------------------------------------

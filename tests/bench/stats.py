@@ -66,7 +66,8 @@ QUERIES: dict[str, Callable[[Database, Period], object]] = {
     "by provider": lambda db, period: grouped(tally.entries(db, period), "provider"),
     "by model": lambda db, period: grouped(tally.entries(db, period), "model"),
     "by hour": tally.hours,
-    "by conversation": tally.conversations,
+    "by conversation, the top": lambda db, period: tally.top(db, period, [], 20),
+    "by conversation, in all": tally.kept,
     "by conversation, without a price": tally.unpriced_of,
     "percentiles": lambda db, period: [
         (each.first.percentiles((0.5, 0.95, 0.99)), each.total.percentiles((0.5, 0.95, 0.99)))

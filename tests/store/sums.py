@@ -25,4 +25,4 @@ def pace(db: Database, period: Period = Period()) -> Pace:  # noqa: B008 - froze
 
 def deleted(db: Database) -> int:
     """Calls that are in the sums and in no conversation."""
-    return totals(db).calls - total(tally.conversations(db, Period()).values()).calls
+    return totals(db).calls - tally.kept(db, Period()).calls

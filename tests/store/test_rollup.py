@@ -352,7 +352,7 @@ def test_a_period_a_provider_and_a_model(db: Database) -> None:
     ]:
         assert totals(db, period).cost == cost
         assert total(group.tally for group in tally.hours(db, period)).cost == cost
-        assert total(tally.conversations(db, period).values()).cost == cost
+        assert tally.kept(db, period).cost == cost
         assert total(each.tally for each in tally.recorded(db, period)).cost == cost
         count = totals(db, period).calls
         assert pace(db, period).total.count == count
@@ -369,14 +369,17 @@ def test_what_has_no_price_is_kept_by_conversation(db: Database) -> None:
     at = utc("2026-06-01 12:00")
     one = said(db, answer(None), answer(7), at=at)
     other = said(db, answer(None, "b"), at=at)
-    free = {
-        one: [Unpriced("2026-06-01", "p", "m", None, 1, 10, 4, 20)],
-        other: [Unpriced("2026-06-01", "b", "m", None, 1, 10, 4, 20)],
-    }
-    assert tally.unpriced_of(db, Period()) == free
-    assert tally.unpriced_of(db, Period(), one) == {one: free[one]}
-    assert tally.unpriced_of(db, Period(provider="b")) == {other: free[other]}
-    assert tally.unpriced_of(db, Period(until="2026-05-31")) == {}
+    mine = Unpriced("2026-06-01", "p", "m", None, 1, 10, 4, 20)
+    its = Unpriced("2026-06-01", "b", "m", None, 1, 10, 4, 20)
+    assert tally.unpriced_of(db, Period()) == [its, mine]
+    assert tally.unpriced_of(db, Period(), one) == [mine]
+    assert tally.unpriced_of(db, Period(provider="b")) == [its]
+    assert tally.unpriced_of(db, Period(until="2026-05-31")) == []
+    assert tally.top(db, Period(), [], 2) == [one, other]  # 7 against nothing
+    # 6 tokens at 1, 4 cached ones at 0 and 20 of the answer at 2 are 46 more.
+    rates = [("2026-06-01", "b", "m", 1, 0, 2)]
+    assert tally.top(db, Period(), rates, 1) == [other]
+    assert tally.top(db, Period(provider="p"), rates, 2) == [one]
 
 
 def test_what_was_spent_stays_spent(db: Database) -> None:
