@@ -19,6 +19,7 @@ from holychat.core.failure import SettingsError
 from holychat.core.price import cost, money
 from holychat.core.provider import Provider
 from holychat.core.whatif import DAY, Piece, tariff_of
+from holychat.engine.choice import bare
 from holychat.prices import Prices
 
 if TYPE_CHECKING:
@@ -41,13 +42,10 @@ def prices_of(settings: Settings) -> tuple[Prices, ProviderOf]:
     @cache
     def provider_of(name: str) -> Provider | None:
         try:
-            said = {
-                each: settings[f"providers.{name}.{each}"]
-                for each in ("base_url", "dialect", "needs_key")
-            }
+            provider = bare(settings, name)
         except SettingsError:
             return None
-        return Provider(name, **said) if said["base_url"] else None
+        return provider if provider.base_url else None
 
     return Prices(settings.prices, settings.rates), provider_of
 

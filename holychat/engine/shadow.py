@@ -9,7 +9,6 @@ that. Must not decide who is copied: the migration's share does.
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,12 +18,13 @@ from holychat.core.failure import Failure, HolychatError, keyless
 from holychat.core.route import share
 from holychat.core.tokens import request as request_tokens
 from holychat.engine.failover import Candidate
+from holychat.engine.fold import Fold
 from holychat.engine.health import Queued, Ticket
 
 if TYPE_CHECKING:
     from holychat.core.chat import Request, Turn
     from holychat.core.provider import Provider
-    from holychat.engine.conversation import Chat, Fold, Price
+    from holychat.engine.conversation import Chat
     from holychat.engine.health import Board
     from holychat.engine.split import Choose, Split
     from holychat.net.client import Client
@@ -87,7 +87,7 @@ class Shadow:
             if isinstance(ticket, Queued):  # a copy takes nobody's place
                 self._board.cancelled(ticket.ticket)
             return
-        fold = _fold(provider.name, model, request, chat.price)
+        fold = Fold(provider.name, model, request, chat.clock, chat.price, chat.ratios)
         turn: Turn | None = None
         try:
             await self._answered(ticket.provider, request, fold)
@@ -119,9 +119,3 @@ class Shadow:
                 db, conversation, tried, alike(shown.text, turn.text) if whole else None
             )
         )
-
-
-def _fold(provider: str, model: str, request: Request, price: Price) -> Fold:
-    from holychat.engine.conversation import Fold
-
-    return Fold(provider, model, request, time.monotonic, price)

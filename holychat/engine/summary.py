@@ -18,6 +18,7 @@ from holychat.core.context import Known, Summary
 from holychat.core.failure import Failure, HolychatError, Kind, keyless
 from holychat.engine.context import budget, covering
 from holychat.engine.failover import Candidate
+from holychat.engine.fold import Fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -139,10 +140,8 @@ async def answered(
 ) -> Turn:
     """The whole answer, or as soon as it has `most` characters, as a turn; `spent` gets its
     attempt, also where it is stopped."""
-    from holychat.engine.conversation import Fold
-
     name = who.provider.name
-    fold = Fold(name, who.model, request, chat.clock, chat.price)
+    fold = Fold(name, who.model, request, chat.clock, chat.price, chat.ratios)
     fold.add(Attempt(name, who.model))
     turn: Turn | None = None
     length = 0

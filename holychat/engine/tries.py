@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
     from holychat.engine.context import Asked
-    from holychat.engine.conversation import Chat, Fold
+    from holychat.engine.conversation import Chat
+    from holychat.engine.fold import Fold
 
 
 class Tries:

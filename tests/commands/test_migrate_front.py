@@ -140,6 +140,7 @@ async def test_the_chat_shows_whose_the_first_prompt_will_be(tmp_path: Path) -> 
         async with Terminal(home=two.place.home) as term:
             await term.until("split: b 100")
             await term.until("model-b on b")
+            assert not two.b.requests  # before anything is sent
             await enter(term, "/providers")
             await term.until("100 %")
         async with Terminal(home=two.place.home, environ={"ACTIVE_PROVIDER": "a"}) as term:
@@ -228,6 +229,24 @@ async def _after_the_end(two: Two) -> None:
     two.config(provider="b")  # whoever changes the settings is obeyed
     assert await two.ask() == "b"
     await two.migrate("start", "--from", "b", "--to", "a")
+
+
+@on_loop
+async def test_a_conversation_that_goes_on_rolls_back_too(tmp_path: Path) -> None:
+    async with both(tmp_path) as two:
+        await two.ask()
+        two.answered("a", 5)
+        await two.migrate("start", "--from", "a", "--to", "b")
+        await two.migrate("next")
+        for _ in range(3):
+            await two.migrate("next", "--force")
+        two.b.default = error(401, "expired")
+        await two.ask()
+        said = ""
+        for _ in range(4):
+            said += (await two.place.run("ask", "-c", "more")).err
+        assert said.count("migration rolled back: 100.0 % of 3 calls failed at b") == 1
+        assert (await two.stage())["stage"] == "back"
 
 
 @on_loop

@@ -26,7 +26,8 @@ from holychat.core.chat import (
 )
 from holychat.core.failure import Failure, Kind, keyless
 from holychat.core.provider import Provider, Secret
-from holychat.engine.conversation import Chat, Fold
+from holychat.engine.conversation import Chat
+from holychat.engine.fold import Fold
 from holychat.net.client import Client
 from tests import provider as loopback
 from tests.provider import DONE, Cut, Gate, answer, chunk, error, on_loop, usage

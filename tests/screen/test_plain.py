@@ -60,3 +60,16 @@ def test_a_missing_stderr_costs_no_answer(capfd: Caught, monkeypatch: pytest.Mon
     monkeypatch.setattr(env, "STDERR", 9999)
     shown(writer("plain", Look()), Delta(reasoning="hm"), Delta("a"), DONE)
     assert capfd.readouterr().out == "a\n"
+
+
+def test_what_begins_anew_says_that_the_first_part_does_not_count(capfd: Caught) -> None:
+    first, again = Attempt("box", "m"), Attempt("box", "m", "")
+    shown(writer("plain", Look()), first, Delta("half"), again, Delta("whole"), DONE)
+    assert capfd.readouterr() == (
+        "half\nwhole\n",
+        "what came does not count: the answer begins anew\n",
+    )
+    shown(writer("plain", Look()), first, Delta("half "), Attempt("spare", "n", "half "), DONE)
+    assert capfd.readouterr().err == ""
+    shown(writer("plain", Look(quiet=True)), first, Delta("half"), again, Delta("whole"), DONE)
+    assert capfd.readouterr().err == ""
