@@ -17,7 +17,7 @@ from holychat.core.pacing import Granted, Pace, Queued
 from holychat.core.sanitize import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from holychat.core.breaker import Policy, State
     from holychat.core.failure import Failure
@@ -119,6 +119,7 @@ def key_of(provider: Provider) -> str:
 def admit(
     health: Health,
     who: str,
+    house: str,
     tokens: int,
     now: float,
     policy: Policy,
@@ -126,11 +127,12 @@ def admit(
     *,
     force: bool = False,
 ) -> tuple[Health, Granted | Queued | Refused]:
-    """May `who` send a request of about `tokens` tokens? One who waits is no trial yet."""
+    """May `who` of a house send a request of about `tokens` tokens? One who waits is no trial
+    yet."""
     breaker, ok = breakers.admit(health.breaker, who, now, policy, force=force)
     if not ok:
         return _without(health, who), _refused(breaker, now, policy)
-    pace, said = pacing.ask(health.pace, who, tokens, now, limits)
+    pace, said = pacing.ask(health.pace, who, house, tokens, now, limits)
     if isinstance(said, Queued):
         return health._replace(pace=pace), said
     return health._replace(breaker=breaker, pace=pace), said
@@ -141,12 +143,19 @@ def _refused(breaker: Breaker, now: float, policy: Policy) -> Refused:
     return Refused(breakers.left(breaker, now, policy), breaker.why if resting else TRYING)
 
 
-def renewed(health: Health, who: str, now: float, policy: Policy) -> Health:
-    """A sign of life of one who was let go or waits."""
+def holds(health: Health, house: str, streams: int, now: float) -> Health:
+    """A house says how many of its own stream."""
+    return health._replace(pace=pacing.holds(health.pace, house, streams, now))
+
+
+def renewed(
+    health: Health, house: str, whos: Collection[str], now: float, policy: Policy
+) -> Health:
+    """A sign of life of a house, and of all that stream in it."""
     breaker = health.breaker
-    if breaker.prober == who:
-        breaker, _ = breakers.admit(breaker, who, now, policy, force=True)
-    return health._replace(breaker=breaker, pace=pacing.renew(health.pace, who, now))
+    if breaker.prober in whos:
+        breaker, _ = breakers.admit(breaker, breaker.prober, now, policy, force=True)
+    return holds(health._replace(breaker=breaker), house, len(whos), now)
 
 
 def taught(health: Health, rates: Rates | None, now: float) -> Health:
@@ -157,6 +166,7 @@ def taught(health: Health, rates: Rates | None, now: float) -> Health:
 def answered(
     health: Health,
     who: str,
+    granted: Granted | None,
     start: float | None,
     first: float | None,
     tokens: int | None,
@@ -165,9 +175,11 @@ def answered(
 ) -> Health:
     """An answer came: its response after `start` seconds, its first token after `first`.
 
-    `tokens` is what it cost, prompt and answer; None where that is not known.
+    `tokens` is what it cost, prompt and answer; None where that is not known, as with `granted`.
     """
-    pace = health.pace if tokens is None else pacing.spent(health.pace, who, tokens, now)
+    pace = health.pace
+    if granted is not None and tokens is not None:
+        pace = pacing.spent(pace, granted, tokens, now)
     return health._replace(
         breaker=breakers.answered(health.breaker, who, start, now, policy),
         pace=pacing.leave(pace, who),
@@ -221,9 +233,10 @@ def cancelled(health: Health, who: str) -> Health:
 def without(health: Health, gone: Callable[[str], bool]) -> Health:
     """The same value where nobody in it is gone; else without what those held."""
     pace = health.pace
-    names = {stream.who for stream in pace.streams} | {one.who for one in pace.queue}
-    for who in filter(gone, names | {health.breaker.prober}):
+    for who in filter(gone, {one.who for one in pace.queue} | {health.breaker.prober}):
         health = _without(health, who)
+    for house in filter(gone, [one.name for one in pace.houses]):
+        health = health._replace(pace=pacing.without(health.pace, house))
     return health
 
 
@@ -239,17 +252,19 @@ def _then(health: Health, kind: str, now: float) -> tuple[Outcome, ...]:
 # --- As JSON --------------------------------------------------------------------------------------
 
 
+PLAIN: dict[str, Callable[[Health], Any]] = {  # a part, as plain values that `json` writes
+    "breaker": lambda health: breakers.as_json(health.breaker),
+    "pace": lambda health: pacing.as_json(health.pace),
+    "firsts": lambda health: list(health.firsts),
+    "hedges": lambda health: list(health.hedges),
+    "outcomes": lambda health: [[one.at, one.kind] for one in health.outcomes],
+    "last_error": lambda health: None if health.last_error is None else [*health.last_error],
+}
+
+
 def as_json(health: Health) -> dict[str, Any]:
     """Plain values, as `json` writes them."""
-    fault = health.last_error
-    return {
-        "breaker": breakers.as_json(health.breaker),
-        "pace": pacing.as_json(health.pace),
-        "firsts": list(health.firsts),
-        "hedges": list(health.hedges),
-        "outcomes": [[one.at, one.kind] for one in health.outcomes],
-        "last_error": None if fault is None else [fault.text, fault.at],
-    }
+    return {name: plain(health) for name, plain in PLAIN.items()}
 
 
 def from_json(obj: Any) -> Health:

@@ -1,9 +1,11 @@
 """How fast one provider may be asked: requests and tokens a minute, streams at once, and a queue.
 
-Owns who may go now, who waits in which place, and what the provider taught of its limits. Must not
-know a clock, a store or a provider. Times are Unix time in seconds, because several processes
-share the value; a clock that was set wrong is met by bounds: no lease, no wait lies further ahead
-than it can, so that nobody waits for ever. Who dies without leaving is forgotten with its lease.
+Owns who may go now, who waits in which place, and what the provider taught of its limits. Who
+streams is noted by house, a process or a part of one, with the number of its streams: what is kept
+does not grow with them. Must not know a clock, a store or a provider. Times are Unix time in
+seconds, because several processes share the value; a clock that was set wrong is met by bounds: no
+lease, no wait lies further ahead than it can, so that nobody waits for ever. A house that dies
+without a word is forgotten with its lease.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ MINUTE = 60.0
 # What is spent is noted to the quarter of a second, rounded up: exact enough, and never more than
 # 242 entries, however many requests there are.
 GRAIN = 0.25
-STREAM = 60.0  # seconds after which a stream without a sign of life is over
+STREAM = 60.0  # seconds after which the streams of a house without a sign of life are over
+FRESH = 50.0  # seconds that a sign of life is to last at least, or another one is worth writing
 TICKET = 10.0  # seconds after which one who waits and does not ask again has gone
 FARTHEST = 120.0  # seconds that a provider's "not before" is believed, as openai-python does it
 GLANCE = 0.5  # seconds until it is worth looking again where nobody knows
-CROWD = 1000  # that wait or stream at once; who comes after them is not noted
+CROWD = 1000  # that wait, and houses; who comes after them is not noted
 
 
 class Limits(NamedTuple):
@@ -59,7 +62,10 @@ class Rates(NamedTuple):
 
 
 class Granted(NamedTuple):
-    """Go."""
+    """Go; `tokens` are noted under the moment `at`."""
+
+    at: float
+    tokens: int
 
 
 class Queued(NamedTuple):
@@ -80,13 +86,13 @@ class Spend(NamedTuple):
     tokens: int
 
 
-class Stream(NamedTuple):
-    """One who was let go, until when its lease holds, and under which moment it is noted."""
+class House(NamedTuple):
+    """A process that lets its own in and out: how many of them stream, and until when its word is
+    good."""
 
-    who: str
+    name: str
+    streams: int
     until: float
-    at: float
-    tokens: int
 
 
 class Waiting(NamedTuple):
@@ -104,43 +110,47 @@ class Meter(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """The last minute, those that stream, those that wait in their order, and what was taught."""
+    """The last minute, who streams, those that wait in their order, and what was taught."""
 
     recent: tuple[Spend, ...] = ()
-    streams: tuple[Stream, ...] = ()
+    houses: tuple[House, ...] = ()
     queue: tuple[Waiting, ...] = ()
     held_until: float = 0.0
     requests: Meter = Meter()
     tokens: Meter = Meter()
+
+    @property
+    def streams(self) -> int:
+        """How many go on at once."""
+        return sum(house.streams for house in self.houses)
 
 
 # --- Asking ---------------------------------------------------------------------------------------
 
 
 def ask(
-    pace: Pace, who: str, tokens: int, now: float, limits: Limits
+    pace: Pace, who: str, house: str, tokens: int, now: float, limits: Limits
 ) -> tuple[Pace, Granted | Queued]:
-    """May `who` send a request of about `tokens` tokens?
+    """May `who` of that house send a request of about `tokens` tokens?
 
     First come, first served: nobody gets what somebody who came before could have. Asking again
-    keeps the place, and renews what was granted.
+    keeps the place. Who was granted is one of the house's streams, until it says (`holds`) that it
+    has less of them.
     """
     pace = swept(pace, now)
-    if any(stream.who == who for stream in pace.streams):
-        return renew(pace, who, now), Granted()
     place = next((n for n, one in enumerate(pace.queue) if one.who == who), len(pace.queue))
     tokens = max(0, tokens)
     seconds = _wait(pace, pace.queue[:place], tokens, now, limits)
     if seconds > 0:
         return _queued(pace, place, Waiting(who, now + TICKET, tokens)), Queued(place + 1, seconds)
-    return _granted(leave(pace, who), who, tokens, now), Granted()
+    return _granted(leave(pace, who), house, tokens, now)
 
 
 def swept(pace: Pace, now: float) -> Pace:
     """Without what is over, or was written by a clock that was wrong."""
     return Pace(
         tuple(one for one in pace.recent if now - MINUTE < one.at <= now + GRAIN),
-        tuple(one for one in pace.streams if ahead(one.until, now, STREAM)),
+        tuple(one for one in pace.houses if ahead(one.until, now, STREAM)),
         tuple(one for one in pace.queue if ahead(one.until, now, TICKET)),
         pace.held_until if ahead(pace.held_until, now, FARTHEST) else 0.0,
         _current(pace.requests, now),
@@ -157,7 +167,7 @@ def _wait(pace: Pace, before: Sequence[Waiting], tokens: int, now: float, limits
     requests = [(one.at, one.requests) for one in pace.recent]
     spent = [(one.at, one.tokens) for one in pace.recent]
     theirs = sum(one.tokens for one in before)
-    full = limits.streams and len(pace.streams) + len(before) >= limits.streams
+    full = limits.streams and pace.streams + len(before) >= limits.streams
     return max(
         pace.held_until - now,
         GLANCE if full else 0.0,
@@ -201,15 +211,13 @@ def _queued(pace: Pace, place: int, one: Waiting) -> Pace:
     return pace._replace(queue=(*pace.queue[:place], one, *pace.queue[place + 1 :]))
 
 
-def _granted(pace: Pace, who: str, tokens: int, now: float) -> Pace:
+def _granted(pace: Pace, house: str, tokens: int, now: float) -> tuple[Pace, Granted]:
     recent = _noted(pace.recent, ceil(now / GRAIN) * GRAIN, tokens)
-    stream = Stream(who, now + STREAM, recent[-1].at, tokens)
-    return pace._replace(
-        recent=recent,
-        streams=(*pace.streams, stream)[-CROWD:],
-        requests=_less(pace.requests, 1),
-        tokens=_less(pace.tokens, tokens),
+    pace = holds(pace, house, _streams(pace, house) + 1, now)
+    after = pace._replace(
+        recent=recent, requests=_less(pace.requests, 1), tokens=_less(pace.tokens, tokens)
     )
+    return after, Granted(recent[-1].at, tokens)
 
 
 def _noted(recent: tuple[Spend, ...], at: float, tokens: int) -> tuple[Spend, ...]:
@@ -226,40 +234,41 @@ def _less(meter: Meter, amount: int) -> Meter:
 # --- While it streams, and after ------------------------------------------------------------------
 
 
-def renew(pace: Pace, who: str, now: float) -> Pace:
-    """A sign of life of one who streams or waits."""
-    return pace._replace(
-        streams=tuple(
-            one._replace(until=now + STREAM) if one.who == who else one for one in pace.streams
-        ),
-        queue=tuple(
-            one._replace(until=now + TICKET) if one.who == who else one for one in pace.queue
-        ),
-    )
+def holds(pace: Pace, house: str, streams: int, now: float) -> Pace:
+    """A house says how many of its own stream, which is a sign of life too."""
+    found = next((one for one in pace.houses if one.name == house), None)
+    said = found.streams if found else 0
+    if said == streams and (found is None or now + FRESH <= found.until):
+        return pace
+    others = tuple(one for one in pace.houses if one is not found)
+    here = (House(house, streams, now + STREAM),) if streams else ()
+    return pace._replace(houses=(*others, *here)[-CROWD:])
+
+
+def _streams(pace: Pace, house: str) -> int:
+    return next((one.streams for one in pace.houses if one.name == house), 0)
+
+
+def without(pace: Pace, house: str) -> Pace:
+    """A house is gone, and its streams with it."""
+    return pace._replace(houses=tuple(one for one in pace.houses if one.name != house))
 
 
 def leave(pace: Pace, who: str) -> Pace:
-    """`who` streams and waits no longer; what was spent stays spent."""
-    return pace._replace(
-        streams=tuple(one for one in pace.streams if one.who != who),
-        queue=tuple(one for one in pace.queue if one.who != who),
-    )
+    """`who` waits no longer."""
+    queue = tuple(one for one in pace.queue if one.who != who)
+    return pace if len(queue) == len(pace.queue) else pace._replace(queue=queue)
 
 
-def spent(pace: Pace, who: str, tokens: int, now: float) -> Pace:
-    """What a request really cost, while its stream is held; it counts from when it began."""
+def spent(pace: Pace, granted: Granted, tokens: int, now: float) -> Pace:
+    """What a request really cost, once; it counts from when it began."""
     pace = swept(pace, now)
-    found = next((one for one in pace.streams if one.who == who), None)
-    if found is None:
-        return pace
-    tokens = max(0, tokens)
-    more = tokens - found.tokens
+    more = max(0, tokens) - granted.tokens
     return pace._replace(
         recent=tuple(
-            one._replace(tokens=max(0, one.tokens + more)) if one.at == found.at else one
+            one._replace(tokens=max(0, one.tokens + more)) if one.at == granted.at else one
             for one in pace.recent
-        ),
-        streams=tuple(one._replace(tokens=tokens) if one is found else one for one in pace.streams),
+        )
     )
 
 
@@ -296,7 +305,7 @@ def as_json(pace: Pace) -> dict[str, Any]:
     """Plain values, as `json` writes them."""
     return {
         "recent": [[one.at, one.requests, one.tokens] for one in pace.recent],
-        "streams": [[one.who, one.until, one.at, one.tokens] for one in pace.streams],
+        "houses": [[one.name, one.streams, one.until] for one in pace.houses],
         "queue": [[one.who, one.until, one.tokens] for one in pace.queue],
         "held_until": pace.held_until,
         "requests": [pace.requests.limit, pace.requests.left, pace.requests.reset],
@@ -310,8 +319,8 @@ def from_json(obj: Any) -> Pace:
         return Pace(
             tuple(Spend(number(at), _count(n), _count(t)) for at, n, t in obj["recent"]),
             tuple(
-                Stream(text(who), number(until), number(at), _count(tokens))
-                for who, until, at, tokens in obj["streams"][-CROWD:]
+                House(text(name), _count(streams), number(until))
+                for name, streams, until in obj["houses"][-CROWD:]
             ),
             tuple(
                 Waiting(text(who), number(until), _count(tokens))

@@ -15,6 +15,7 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from holychat.core import breaker as breakers
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
     from holychat.core.pacing import Limits, Rates
     from holychat.core.provider import Provider, Secret
     from holychat.store.db import Database
+    from holychat.store.health import Row
     from holychat.store.recorder import Recorder
 
 PATIENCE = 1.0  # seconds that a request waits for the store, as it does for its prompt to be kept
 AVOIDED = 30.0  # seconds for which a store that failed or took too long is not waited for again
-RENEWED = pacing.STREAM / 3  # seconds between two signs of life of a stream
+RENEWED = pacing.STREAM / 3  # seconds between two signs of life of what streams here
 
 T = TypeVar("T")
 
@@ -70,11 +72,11 @@ class Queued(NamedTuple):
 
 @dataclass(slots=True)
 class _Open:
-    """A request that is on its way, let go at a Unix time; `start` is when its response began, in
-    seconds after that. `sign` is its next sign of life; one that waits in line asks instead."""
+    """A request that is on its way, or waits in line without being `granted`; let go at a Unix time
+    `since`. `start` is when its response began, in seconds after that."""
 
-    granted: float
-    sign: asyncio.TimerHandle | None = None
+    since: float
+    granted: pacing.Granted | None = None
     start: float | None = None
     rates: Rates | None = None
 
@@ -99,10 +101,15 @@ class Board:
         self._limits = limits
         self._clock = clock
         self._rates: MutableMapping[str, Rates] = {} if rates is None else rates
+        self._house = alive.name()
+        self._numbers = count()
         self._open: dict[str, _Open] = {}
+        self._streams: dict[str, set[str]] = {}  # ids of what streams, by provider; under the lock
+        self._signs: dict[str, asyncio.TimerHandle] = {}  # the next sign of life, by provider
         self._avoided = 0.0  # until when, by time.monotonic
-        self._lock = threading.Lock()  # the recorder's thread notes what it met
+        self._lock = threading.RLock()  # the recorder's thread notes what it met
         self._kept: dict[str, Health] = {}
+        self._rows: dict[str, Row] = {}  # the recorder's thread's
         self._wrong: dict[str, Secret] = {}  # keys that were not taken, by provider
 
     # --- Before a request -----------------------------------------------------------------------
@@ -124,22 +131,28 @@ class Board:
         if waiting is not None and key_of(waiting.ticket.provider) != key_of(provider):
             self.cancelled(waiting.ticket)
             waiting = None
-        ticket = waiting.ticket if waiting else Ticket(provider, alive.name())
+        # The house's name is in that of the ticket, for `alive.gone`.
+        new = f"{next(self._numbers)}-{self._house}"
+        ticket = waiting.ticket if waiting else Ticket(provider, new)
         force = force or (waiting is not None and waiting.force)
-        limits = self._limits(provider.name)
+        limits, key = self._limits(provider.name), key_of(provider)
 
-        def change(health: Health) -> tuple[Health, pacing.Granted | pacing.Queued | Refused]:
-            now = self._clock()  # under the store's lock: no other process is ahead of it
-            ask = (ticket.id, tokens, now, self._policy, limits)
+        def change(
+            health: Health, now: float
+        ) -> tuple[Health, pacing.Granted | pacing.Queued | Refused]:
+            ask = (ticket.id, self._house, tokens, now, self._policy, limits)
             after, said = healths.admit(health, *ask, force=force)
+            if not isinstance(said, pacing.Granted):
+                # What a killed process held nobody else has to wait for.
+                living = healths.without(health, alive.gone)
+                if living is not health:
+                    after, said = healths.admit(living, *ask, force=force)
             if isinstance(said, pacing.Granted):
-                return after, said
-            # What a killed process held nobody else has to wait for.
-            living = healths.without(health, alive.gone)
-            return (after, said) if living is health else healths.admit(living, *ask, force=force)
+                self._streaming(key).add(ticket.id)
+            return after, said
 
         try:
-            said = await self._decided(key_of(provider), change)
+            said = await self._decided(key, self._changed(key, ticket.id, change))
         except asyncio.CancelledError:
             self._leave(ticket)
             raise
@@ -149,37 +162,60 @@ class Board:
         self, ticket: Ticket, said: pacing.Granted | pacing.Queued | Refused, force: bool
     ) -> Ticket | Closed | Queued:
         if isinstance(said, Refused):
-            self._ended(ticket)
+            self._open.pop(ticket.id, None)
             return Closed(said.seconds, said.why)
         found = self._open[ticket.id] = _Open(self._clock())
         if isinstance(said, pacing.Queued):
             return Queued(said.position, said.seconds, ticket, force)
-        self._sign_later(ticket, found)
+        found.granted = said
+        if key_of(ticket.provider) not in self._signs:
+            self._sign_later(ticket.provider)
         return ticket
 
-    def _sign_later(self, ticket: Ticket, found: _Open) -> None:
+    def _sign_later(self, provider: Provider) -> None:
+        """Signs of life, while this process runs and something streams: without one for
+        `pacing.STREAM` seconds others take its streams for dead."""
+        key = key_of(provider)
+
         def sign() -> None:
-            self.renew(ticket)
-            self._sign_later(ticket, found)
+            with self._lock:
+                more = bool(self._streaming(key))
+            if more:
+                self.renew(provider)
+                self._sign_later(provider)
+            else:
+                del self._signs[key]
 
-        found.sign = asyncio.get_running_loop().call_later(RENEWED, sign)
+        self._signs[key] = asyncio.get_running_loop().call_later(RENEWED, sign)
 
-    def _ended(self, ticket: Ticket) -> _Open | None:
-        found = self._open.pop(ticket.id, None)
-        if found is not None and found.sign is not None:
-            found.sign.cancel()
-        return found
+    def _streaming(self, key: str) -> set[str]:
+        return self._streams.setdefault(key, set())
+
+    def _changed(
+        self, key: str, ended: str, change: Callable[[Health, float], tuple[Health, T]]
+    ) -> Callable[[Health], tuple[Health, T]]:
+        """A change, at the time when it is made, that also says what streams here. `ended` is the
+        id of one that does not, or no more. It may be made twice, in the store and in memory."""
+
+        def both(health: Health) -> tuple[Health, T]:
+            now = self._clock()  # under the store's lock: no other process is ahead of it
+            with self._lock:
+                streams = self._streaming(key)
+                streams.discard(ended)
+                return change(healths.holds(health, self._house, len(streams), now), now)
+
+        return both
 
     # --- While it is on its way, and at its end: nothing is waited for --------------------------
 
-    def renew(self, ticket: Ticket) -> None:
-        """A sign of life, given by itself while this process runs: without one for
-        `pacing.STREAM` seconds others take its stream for dead."""
-        if ticket.id in self._open:
-            self._tell(
-                ticket,
-                lambda health: healths.renewed(health, ticket.id, self._clock(), self._policy),
-            )
+    def renew(self, provider: Provider) -> None:
+        """A sign of life of all that streams here, which is given by itself."""
+
+        def change(health: Health, now: float) -> Health:
+            whos = self._streaming(key_of(provider))
+            return healths.renewed(health, self._house, whos, now, self._policy)
+
+        self._tell(provider, "", change)
 
     def began(self, ticket: Ticket, start: float) -> None:
         """The response's headers are there, `start` seconds after the request."""
@@ -190,7 +226,7 @@ class Board:
         found.rates = self._rates.pop(ticket.provider.name, None)
         if found.rates is not None and 0 in (found.rates.requests_left, found.rates.tokens_left):
             rates, found.rates = found.rates, None  # the others should know at once
-            self._tell(ticket, lambda health: healths.taught(health, rates, self._clock()))
+            self._tell(ticket.provider, "", lambda health, now: healths.taught(health, rates, now))
 
     def answered(
         self,
@@ -201,24 +237,23 @@ class Board:
     ) -> None:
         """An answer came: its response `start` seconds after the request (None: as `began` said),
         its first token after `first`. `tokens` is what it cost in all, 0 where nobody knows."""
-        found = self._ended(ticket)
+        found = self._open.pop(ticket.id, None)
         if found is None:
             return
         self._wrong.pop(key_of(ticket.provider), None)
         found.start = start = found.start if start is None else start
-        rates, who, cost = self._said(ticket, found), ticket.id, tokens or None
+        rates, cost = self._said(ticket, found), tokens or None
 
-        def change(health: Health) -> Health:
-            now = self._clock()
-            health = healths.answered(health, who, start, first, cost, now, self._policy)
-            return healths.taught(health, rates, now)
+        def change(health: Health, now: float) -> Health:
+            how = (found.granted, start, first, cost, now, self._policy)
+            return healths.taught(healths.answered(health, ticket.id, *how), rates, now)
 
-        self._tell(ticket, change)
+        self._tell(ticket.provider, ticket.id, change)
 
     def failed(self, ticket: Ticket, failure: Failure, first: float | None = None) -> None:
         """The attempt failed; whether that counts against the provider, the failure knows. `first`
         is when its first token came, if one did."""
-        found = self._ended(ticket)
+        found = self._open.pop(ticket.id, None)
         if found is None:
             return
         keyless(failure, ticket.provider)
@@ -226,12 +261,11 @@ class Board:
             self._wrong[key_of(ticket.provider)] = ticket.provider.key
         rates = self._said(ticket, found)
 
-        def change(health: Health) -> Health:
-            now = self._clock()
+        def change(health: Health, now: float) -> Health:
             health = healths.failed(health, ticket.id, failure, now, self._policy, first)
             return healths.taught(health, rates, now)
 
-        self._tell(ticket, change)
+        self._tell(ticket.provider, ticket.id, change)
 
     def refuses(self, provider: Provider) -> bool:
         """Whether it did not take this key, as far as this process knows: the next one may find
@@ -243,18 +277,20 @@ class Board:
 
         After `answered` or `failed` it does nothing, so it may stand in a `finally`.
         """
-        if self._ended(ticket) is not None:
+        if self._open.pop(ticket.id, None) is not None:
             self._leave(ticket)
 
     def _leave(self, ticket: Ticket) -> None:
-        self._tell(ticket, lambda health: healths.cancelled(health, ticket.id))
+        self._tell(
+            ticket.provider, ticket.id, lambda health, _: healths.cancelled(health, ticket.id)
+        )
 
     def _said(self, ticket: Ticket, found: _Open) -> Rates | None:
         """What the provider said of its limits, as of now: it was said with the headers."""
         rates = found.rates or self._rates.pop(ticket.provider.name, None)
         if rates is None or found.start is None:
             return rates
-        return rates.after(max(0.0, self._clock() - found.granted - found.start))
+        return rates.after(max(0.0, self._clock() - found.since - found.start))
 
     def usual(self, provider: Provider) -> float | None:
         """Seconds after which its first token comes as a rule, by what this process knows."""
@@ -271,8 +307,7 @@ class Board:
 
     def hedged(self, provider: Provider) -> None:
         """A second request was made because it was late."""
-        ticket = Ticket(provider, "")
-        self._tell(ticket, lambda health: healths.hedged(health, self._clock()))
+        self._tell(provider, "", healths.hedged)
 
     # --- Looking --------------------------------------------------------------------------------
 
@@ -305,13 +340,12 @@ class Board:
         done = await self._patiently(self._stored(key, change))
         return self._here(key, change) if done is None else done[0]
 
-    def _tell(self, ticket: Ticket, change: Callable[[Health], Health]) -> None:
+    def _tell(
+        self, provider: Provider, ended: str, change: Callable[[Health, float], Health]
+    ) -> None:
         """Make a change that nobody waits for."""
-        key = key_of(ticket.provider)
-
-        def both(health: Health) -> tuple[Health, None]:
-            return change(health), None
-
+        key = key_of(provider)
+        both = self._changed(key, ended, lambda health, now: (change(health, now), None))
         told = self._asked(self._stored(key, both)) if self._shared else None
         if told is None or self._avoiding:
             self._here(key, both)
@@ -331,7 +365,7 @@ class Board:
         def what(db: Database) -> T:
             from holychat.store.health import update  # only where there is a store
 
-            after, result = update(db, key, both)
+            after, result = update(db, key, both, self._rows)
             with self._lock:
                 self._kept[key] = after
             return result
@@ -383,7 +417,7 @@ def _standing(health: Health, now: float, policy: Policy) -> Standing:
         health.error_rate,
         len(health.outcomes),
         health.last_error,
-        len(pace.streams),
+        pace.streams,
         len(pace.queue),
         max(0.0, pace.held_until - now),
         bool(health.outcomes) and health.outcomes[-1].kind == Kind.AUTH.value,

@@ -13,27 +13,29 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from holychat.core.pacing import (
     CROWD,
     FARTHEST,
+    FRESH,
     GLANCE,
     STREAM,
     TICKET,
     Granted,
+    House,
     Limits,
     Meter,
     Pace,
     Queued,
     Rates,
     Spend,
-    Stream,
     Waiting,
     as_json,
     ask,
     from_json,
     hold,
+    holds,
     leave,
-    renew,
     spent,
     swept,
     taught,
+    without,
 )
 from holychat.core.wire import rates
 
@@ -42,15 +44,28 @@ FREE = Limits(0, 0, 0)
 
 
 class Line:
-    """A pace with its limits, asked step by step."""
+    """A pace with its limits, asked step by step; everybody is a house."""
 
     def __init__(self, requests: int = 0, tokens: int = 0, streams: int = 0) -> None:
         self.limits = Limits(requests, tokens, streams)
         self.pace = Pace()
+        self.granted: dict[str, Granted] = {}
 
     def ask(self, who: str, at: float = 0.0, tokens: int = 0) -> Granted | Queued:
-        self.pace, said = ask(self.pace, who, tokens, T0 + at, self.limits)
+        self.pace, said = ask(self.pace, who, who, tokens, T0 + at, self.limits)
+        if isinstance(said, Granted):
+            self.granted[who] = said
         return said
+
+    def may(self, who: str, at: float = 0.0, tokens: int = 0) -> bool:
+        return isinstance(self.ask(who, at, tokens), Granted)
+
+    def ends(self, *whos: str, at: float = 0.0) -> None:
+        for who in whos:
+            self.pace = holds(self.pace, who, 0, T0 + at)
+
+    def cost(self, who: str, tokens: int, at: float) -> None:
+        self.pace = spent(self.pace, self.granted[who], tokens, T0 + at)
 
     def places(self, *whos: str, at: float = 0.0) -> list[int]:
         """The place of each in the line; 0 for who may go."""
@@ -60,40 +75,51 @@ class Line:
         return [self.ask(who, at) for who in whos]
 
 
-GO = Granted()
-
-
 # --- Streams at once ----------------------------------------------------------------------------
 
 
 def test_by_default_five_stream_at_once() -> None:
-    pace, said = Pace(), []
-    for who in "abcdef":
-        pace, answer = ask(pace, who, 100, T0, Limits())
-        said.append(answer)
-    assert said == [*5 * [GO], Queued(1, GLANCE)]
+    line = Line()
+    line.limits = Limits()
+    assert line.places(*"abcdefg") == [0, 0, 0, 0, 0, 1, 2]
+    assert line.ask("f") == Queued(1, GLANCE)
 
 
 def test_who_leaves_makes_room_and_may_leave_twice() -> None:
     line = Line(streams=1)
     assert line.places("a", "b") == [0, 1]
-    line.pace = leave(leave(line.pace, "a"), "a")
+    line.ends("a", "a")
     assert line.places("b") == [0]
 
 
-def test_asking_again_is_no_second_stream() -> None:
-    line = Line(requests=1, streams=1)
-    assert line.places("a", "a", "a") == [0, 0, 0]
-    assert len(line.pace.streams) == line.pace.recent[0].requests == 1
+def test_a_house_says_how_many_of_its_own_stream() -> None:
+    line = Line(streams=3)
+    pace = line.pace
+    for who in "abc":
+        pace, said = ask(pace, who, "house", 0, T0, line.limits)
+        assert isinstance(said, Granted)
+    assert [(one.name, one.streams) for one in pace.houses] == [("house", 3)]
+    line.pace = holds(pace, "house", 2, T0)
+    assert line.places("d", "e") == [0, 1]
+    assert line.pace.streams == 3
+    line.pace = without(line.pace, "house")
+    assert line.places("e") == [0]
 
 
-def test_a_stream_without_a_sign_of_life_is_over() -> None:
+def test_a_house_without_a_sign_of_life_is_over() -> None:
     line = Line(streams=1)
     assert line.places("a", "b") == [0, 1]
     assert line.places("b", at=STREAM - 1) == [1]
-    line.pace = renew(line.pace, "a", T0 + STREAM - 1)
+    line.pace = holds(line.pace, "a", 1, T0 + STREAM - 1)
     assert line.places("b", at=STREAM + 1) == [1]
     assert line.places("b", at=2 * STREAM + 1) == [0]
+
+
+def test_a_sign_of_life_that_tells_nothing_new_changes_nothing() -> None:
+    pace = holds(Pace(), "a", 2, T0)
+    assert holds(pace, "a", 2, T0 + STREAM - FRESH) is pace
+    assert holds(pace, "a", 2, T0 + STREAM - FRESH + 1) != pace
+    assert holds(pace, "b", 0, T0) is pace
 
 
 def test_without_a_limit_everybody_goes() -> None:
@@ -108,7 +134,7 @@ def test_without_a_limit_everybody_goes() -> None:
 def test_first_come_first_served() -> None:
     line = Line(streams=1)
     assert line.places("a", "b", "c", "d") == [0, 1, 2, 3]
-    line.pace = leave(line.pace, "a")
+    line.ends("a")
     assert line.places("d", "c", "b", at=1) == [3, 2, 0]
     assert line.places("d", "c", at=1) == [2, 1]
 
@@ -116,13 +142,13 @@ def test_first_come_first_served() -> None:
 def test_who_comes_later_goes_first_only_where_there_is_room_for_both() -> None:
     line = Line(streams=2)
     assert line.places("a", "b", "c", "d", "e") == [0, 0, 1, 2, 3]
-    line.pace = leave(leave(line.pace, "a"), "b")
+    line.ends("a", "b")
     assert line.places("e", "d", "c", at=1) == [3, 0, 0]
 
 
 def test_a_large_request_is_not_overtaken_by_small_ones() -> None:
     line = Line(tokens=100)
-    assert line.ask("a", 0, 60) == GO
+    assert line.may("a", 0, 60)
     assert line.ask("big", 1, 80) == Queued(1, 59)
     assert line.ask("small", 2, 20) == Queued(2, 58)
     assert line.ask("big", 9, 80) == Queued(1, 51)
@@ -133,7 +159,7 @@ def test_the_last_minute_being_empty_is_no_reason_to_overtake() -> None:
     line.pace = hold(line.pace, T0 + 5, T0)
     assert line.places("a", "b") == [1, 2]
     assert line.ask("b", 5) == Queued(2, GLANCE)
-    assert line.ask("a", 5) == GO
+    assert line.may("a", 5)
 
 
 def test_who_does_not_ask_again_loses_the_place() -> None:
@@ -149,13 +175,6 @@ def test_who_leaves_the_line_lets_the_others_move_up() -> None:
     assert line.places("a", "b", "c") == [0, 1, 2]
     line.pace = leave(line.pace, "b")
     assert line.places("c") == [1]
-
-
-def test_a_place_can_be_renewed_without_asking() -> None:
-    line = Line(streams=1)
-    assert line.places("a", "b", "c") == [0, 1, 2]
-    line.pace = renew(line.pace, "b", T0 + 9)
-    assert line.places("c", at=15) == [2]
 
 
 def test_a_crowd_waits_without_being_noted() -> None:
@@ -174,63 +193,65 @@ def test_requests_a_minute() -> None:
     assert line.places("b", at=10) == [0]
     assert line.ask("c", 20) == Queued(1, 40)
     assert line.ask("d", 20) == Queued(2, 50)
-    line.pace = leave(line.pace, "a")  # what was spent stays spent
+    line.ends("a")  # what was spent stays spent
     assert line.places("c", "d", at=59) == [1, 2]
     assert line.places("c", "d", at=60) == [0, 1]
 
 
 def test_tokens_a_minute() -> None:
     line = Line(tokens=100)
-    assert line.ask("a", 0, 60) == GO
-    assert line.ask("b", 10, 40) == GO
+    assert line.may("a", 0, 60)
+    assert line.may("b", 10, 40)
     assert line.ask("c", 20, 50) == Queued(1, 40)
-    assert line.ask("c", 60, 50) == GO
+    assert line.may("c", 60, 50)
 
 
 def test_what_it_really_cost_counts() -> None:
     line = Line(tokens=100)
-    assert line.ask("a", 0, 90) == GO
-    line.pace = spent(line.pace, "a", 30, T0 + 5)
-    assert line.ask("b", 6, 70) == GO
-    line.pace = spent(spent(line.pace, "b", 60, T0 + 7), "b", 60, T0 + 7)
+    assert line.may("a", 0, 90)
+    line.cost("a", 30, 5)
+    assert line.may("b", 6, 70)
+    line.cost("b", 60, 7)
     assert [one.tokens for one in line.pace.recent] == [30, 60]
     assert line.ask("c", 7, 20) == Queued(1, 53)
-    line.pace = spent(leave(line.pace, "a"), "a", 0, T0 + 7)  # too late
-    assert [one.tokens for one in line.pace.recent] == [30, 60]
+    line.cost("a", 0, 65)  # too late
+    assert [one.tokens for one in line.pace.recent] == [60]
 
 
 def test_what_one_cost_is_taken_from_its_own_moment() -> None:
     line = Line()
     line.ask("a", 0, 90)
     line.ask("b", 0, 10)
-    line.pace = spent(line.pace, "b", 20, T0 + 1)
+    line.cost("b", 20, 1)
     assert [(one.requests, one.tokens) for one in line.pace.recent] == [(2, 110)]
 
 
 def test_more_than_the_whole_limit_goes_when_the_minute_is_empty() -> None:
     line = Line(tokens=100)
-    assert line.ask("a", 0, 1) == GO
+    assert line.may("a", 0, 1)
     assert line.ask("huge", 1, 1000) == Queued(1, 59)
-    assert line.ask("huge", 60, 1000) == GO
+    assert line.may("huge", 60, 1000)
     assert line.ask("b", 61, 1) == Queued(1, 59)
 
 
 def test_two_that_are_too_large_go_one_after_the_other() -> None:
     line = Line(tokens=100, streams=1)
-    assert line.ask("a", 0, 1) == GO
+    assert line.may("a", 0, 1)
     assert line.ask("one", 1, 1000) == Queued(1, 59)
     assert line.ask("two", 1, 1000) == Queued(2, 59)
-    line.pace = renew(renew(line.pace, "one", T0 + 60), "two", T0 + 60)
-    line.pace = leave(line.pace, "a")
+    for at in range(9, 60, 9):
+        line.ask("one", at, 1000)
+        line.ask("two", at, 1000)
+    line.ends("a", at=60)
     assert line.ask("two", 60, 1000) == Queued(2, GLANCE)
-    assert line.ask("one", 60, 1000) == GO
+    assert line.may("one", 60, 1000)
 
 
 def test_the_minute_stays_small() -> None:
     line = Line()
     for number in range(5000):
         line.ask(str(number), number / 50, 1)
-        line.pace = leave(line.pace, str(number))
+        line.ends(str(number), at=number / 50)
     assert len(line.pace.recent) <= 242
     assert sum(one.requests for one in line.pace.recent) == pytest.approx(3000, abs=20)
 
@@ -245,7 +266,7 @@ def test_not_before() -> None:
     line.pace = hold(line.pace, T0 + 15, T0 + 10)  # an earlier one takes nothing back
     assert line.ask("a", 19) == Queued(1, 11)
     assert line.ask("a", 28) == Queued(1, 2)
-    assert line.ask("a", 30) == GO
+    assert line.may("a", 30)
 
 
 def test_not_before_is_believed_for_two_minutes() -> None:
@@ -255,11 +276,11 @@ def test_not_before_is_believed_for_two_minutes() -> None:
 def test_a_limit_that_was_taught() -> None:
     line = Line(requests=5)
     line.pace = taught(line.pace, Rates(requests=1, tokens=50), T0)
-    assert line.ask("a", 0, 30) == GO
+    assert line.may("a", 0, 30)
     assert line.ask("b", 1, 10) == Queued(1, 59)
     line.pace = taught(line.pace, Rates(requests=2), T0 + 1)
     assert line.ask("b", 1, 30) == Queued(1, 59)
-    assert line.ask("b", 1, 10) == GO
+    assert line.may("b", 1, 10)
 
 
 def test_ours_holds_where_it_is_lower() -> None:
@@ -271,7 +292,7 @@ def test_ours_holds_where_it_is_lower() -> None:
 def test_a_limit_of_nothing_is_none() -> None:
     line = Line()
     line.pace = taught(line.pace, Rates(requests=0, tokens=0), T0)
-    assert line.ask("a", 0, 1000) == GO
+    assert line.may("a", 0, 1000)
 
 
 def test_nothing_left() -> None:
@@ -279,7 +300,7 @@ def test_nothing_left() -> None:
     line.pace = taught(line.pace, Rates(requests_left=0, requests_reset=20.0), T0)
     assert line.ask("a", 5) == Queued(1, 15)
     assert line.ask("a", 14) == Queued(1, 6)
-    assert line.ask("a", 20) == GO
+    assert line.may("a", 20)
     assert line.pace.requests == Meter()
 
 
@@ -287,11 +308,11 @@ def test_what_is_left_is_shared() -> None:
     line = Line()
     said = Rates(requests_left=2, requests_reset=20.0, tokens_left=100, tokens_reset=30.0)
     line.pace = taught(line.pace, said, T0)
-    assert line.ask("a", 0, 80) == GO
+    assert line.may("a", 0, 80)
     assert line.ask("b", 0, 30) == Queued(1, 30)
     assert line.ask("c", 0, 0) == Queued(2, 30)
     line.pace = leave(line.pace, "b")
-    assert line.ask("c", 0, 20) == GO
+    assert line.may("c", 0, 20)
     assert (line.pace.requests.left, line.pace.tokens.left) == (0, 0)
 
 
@@ -396,7 +417,7 @@ meters = st.builds(Meter, counts, st.none() | counts, moments)
 paces = st.builds(
     Pace,
     st.lists(st.builds(Spend, moments, counts, counts), max_size=3).map(tuple),
-    st.lists(st.builds(Stream, names, moments, moments, counts), max_size=3).map(tuple),
+    st.lists(st.builds(House, names, counts, moments), max_size=3).map(tuple),
     st.lists(st.builds(Waiting, names, moments, counts), max_size=3).map(tuple),
     moments,
     meters,
@@ -407,10 +428,10 @@ paces = st.builds(
 @given(paces, st.floats(T0 - 1e3, T0 + 1e3), st.integers(0, 10**9))
 def test_whatever_was_written_nobody_waits_for_ever(pace: Pace, now: float, tokens: int) -> None:
     limits = Limits(1, 1, 1)
-    pace, said = ask(pace, "new", tokens, now, limits)
+    pace, said = ask(pace, "new", "h", tokens, now, limits)
     if isinstance(said, Queued):
         assert 0 < said.seconds <= FARTHEST + 1
-        assert ask(pace, "new", tokens, now + FARTHEST + 2, limits)[1] == GO
+        assert isinstance(ask(pace, "new", "h", tokens, now + FARTHEST + 2, limits)[1], Granted)
 
 
 @pytest.mark.parametrize("jump", [-1e6, -1000.0, 1000.0, 1e6])
@@ -420,7 +441,7 @@ def test_a_clock_that_jumps_holds_nobody_up(jump: float) -> None:
     line.ask("b", 0, 10)
     line.pace = hold(line.pace, T0 + 60, T0)
     line.pace = taught(line.pace, Rates(requests_left=0, requests_reset=60.0), T0)
-    assert line.ask("c", jump, 10) == GO
+    assert line.may("c", jump, 10)
 
 
 # --- As JSON ------------------------------------------------------------------------------------
@@ -442,7 +463,7 @@ junk = st.recursive(
 def test_rubbish_is_no_exception(pace: Pace, name: str, obj: object) -> None:
     assert from_json(obj) == Pace()
     got = from_json({**as_json(pace), name: obj})
-    ask(got, "w", 1, T0, Limits(1, 1, 1))
+    ask(got, "w", "h", 1, T0, Limits(1, 1, 1))
 
 
 # --- Against a model ----------------------------------------------------------------------------
@@ -453,6 +474,7 @@ class Sent:
     who: str
     at: float
     tokens: int
+    granted: Granted
 
 
 @dataclass
@@ -460,15 +482,19 @@ class Model:
     """All that was ever sent, and leases as plain times."""
 
     sent: list[Sent] = field(default_factory=list)
-    streams: dict[str, float] = field(default_factory=dict)
+    houses: dict[str, tuple[int, float]] = field(default_factory=dict)  # streams, until
     queue: dict[str, tuple[float, int]] = field(default_factory=dict)  # in its order
     held: float = 0.0
     requests: tuple[int, int | None, float] = (0, None, 0.0)
     tokens: tuple[int, int | None, float] = (0, None, 0.0)
 
     def sweep(self, now: float) -> None:
-        self.streams = {who: until for who, until in self.streams.items() if until > now}
+        self.houses = {name: one for name, one in self.houses.items() if one[1] > now and one[0]}
         self.queue = {who: one for who, one in self.queue.items() if one[0] > now}
+
+    @property
+    def streams(self) -> int:
+        return sum(streams for streams, _ in self.houses.values())
 
     def recent(self, now: float) -> list[Sent]:
         return [one for one in self.sent if now - one.at < 60]
@@ -483,7 +509,7 @@ class Model:
         used = [one.tokens for one in self.recent(now)]
         return (
             now >= self.held
-            and (not limits.streams or len(self.streams) + len(before) < limits.streams)
+            and (not limits.streams or self.streams + len(before) < limits.streams)
             and fits(len(used) + len(before), 1, (limits.requests, self.requests[0]))
             and fits(sum(used) + sum(before), tokens, (limits.tokens, self.tokens[0]))
             and is_left(self.requests, len(before) + 1, now)
@@ -535,17 +561,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(who=whos, tokens=sizes)
     def ask(self, who: str, tokens: int) -> None:
-        model, now = self.model, self.now
+        model, now, house = self.model, self.now, self.house(who)
         model.sweep(now)
-        pace, said = ask(self.pace, who, tokens, now, self.limits)
-        if who in model.streams:
-            assert said == GO
-            model.streams[who] = now + STREAM
-        elif model.room(who, tokens, now, self.limits):
-            assert said == GO
+        pace, said = ask(self.pace, who, house, tokens, now, self.limits)
+        if model.room(who, tokens, now, self.limits):
+            assert isinstance(said, Granted)
             model.queue.pop(who, None)
-            model.streams[who] = now + STREAM
-            model.sent.append(Sent(who, now, tokens))
+            model.houses[house] = (model.houses.get(house, (0, 0))[0] + 1, now + STREAM)
+            model.sent.append(Sent(who, now, tokens, said))
             model.requests, model.tokens = less(model.requests, 1), less(model.tokens, tokens)
         else:
             model.queue[who] = (now + TICKET, tokens)
@@ -554,38 +577,45 @@ class Machine(RuleBasedStateMachine):
             self.worth(pace, who, tokens, said)
         self.put(pace)
 
+    @staticmethod
+    def house(who: str) -> str:
+        return "even" if ord(who) % 2 == 0 else "odd"
+
     def worth(self, pace: Pace, who: str, tokens: int, said: Queued) -> None:
         """The estimate is kept, but for streams that do not end."""
         assert 0 < said.seconds <= FARTHEST
-        full = self.limits.streams and len(self.model.streams) >= self.limits.streams
+        full = self.limits.streams and self.model.streams >= self.limits.streams
         if said.position == 1 and not full:
             later = self.now + said.seconds
-            assert ask(pace, who, tokens, later, self.limits)[1] == GO
+            assert isinstance(ask(pace, who, "h", tokens, later, self.limits)[1], Granted)
             if said.seconds > 0.25:
-                sooner = ask(pace, who, tokens, later - 0.25, self.limits)[1]
+                sooner = ask(pace, who, "h", tokens, later - 0.25, self.limits)[1]
                 assert isinstance(sooner, Queued)
 
-    @rule(who=whos)
-    def renew(self, who: str) -> None:
+    @rule(house=st.sampled_from(["even", "odd"]), less=st.integers(0, 2))
+    def holds(self, house: str, less: int) -> None:
+        """So many of its streams end; by none it is a sign of life."""
         self.model.sweep(self.now)
-        if who in self.model.streams:
-            self.model.streams[who] = self.now + STREAM
-        if who in self.model.queue:
-            self.model.queue[who] = (self.now + TICKET, self.model.queue[who][1])
-        self.put(renew(swept(self.pace, self.now), who, self.now))
+        pace, streams = swept(self.pace, self.now), 0
+        if house in self.model.houses:
+            before, until = self.model.houses[house]
+            streams = max(0, before - less)
+            new = self.now + STREAM if streams != before or until < self.now + FRESH else until
+            self.model.houses[house] = (streams, new)
+        self.put(holds(pace, house, streams, self.now))
 
     @rule(who=whos)
     def leave(self, who: str) -> None:
-        self.model.streams.pop(who, None)
         self.model.queue.pop(who, None)
         self.put(leave(self.pace, who))
 
-    @rule(who=whos, tokens=sizes)
-    def spent(self, who: str, tokens: int) -> None:
-        self.model.sweep(self.now)
-        if who in self.model.streams:
-            next(one for one in reversed(self.model.sent) if one.who == who).tokens = tokens
-        self.put(spent(self.pace, who, tokens, self.now))
+    @rule(number=st.integers(0, 5), tokens=sizes)
+    def spent(self, number: int, tokens: int) -> None:
+        recent = self.model.recent(self.now)
+        if number < len(recent):
+            one = recent[number]
+            self.put(spent(self.pace, one.granted, tokens, self.now))
+            one.tokens, one.granted = tokens, one.granted._replace(tokens=tokens)
 
     @rule(seconds=st.sampled_from([-5.0, 0.0, 10.0, 100.0, 119.5, 1000.0]))
     def hold(self, seconds: float) -> None:
@@ -617,10 +647,10 @@ class Machine(RuleBasedStateMachine):
         self.model.sweep(self.now)
         pace = swept(self.pace, self.now)
         if self.limits.streams:
-            assert len(pace.streams) <= self.limits.streams
+            assert pace.streams <= self.limits.streams
         if self.limits.requests:
             assert len(self.model.recent(self.now)) <= self.limits.requests
-        assert {one.who: one.until for one in pace.streams} == self.model.streams
+        assert {one.name: (one.streams, one.until) for one in pace.houses} == self.model.houses
         assert [one.who for one in pace.queue] == list(self.model.queue)
         assert sum(one.tokens for one in pace.recent) == sum(
             one.tokens for one in self.model.recent(self.now)
@@ -630,7 +660,8 @@ class Machine(RuleBasedStateMachine):
     def the_first_gets_in_in_time(self) -> None:
         first = next((one.who for one in swept(self.pace, self.now).queue), "new")
         later = self.now + max(FARTHEST, STREAM) + 1
-        assert ask(self.pace, first, 10, later, self.limits._replace(tokens=5))[1] == GO
+        limits = self.limits._replace(tokens=5)
+        assert isinstance(ask(self.pace, first, "h", 10, later, limits)[1], Granted)
 
 
 Machine.TestCase.settings = settings(deadline=None, max_examples=100, stateful_step_count=50)

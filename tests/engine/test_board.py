@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import subprocess
 import sys
@@ -182,10 +183,10 @@ async def test_a_long_trial_keeps_its_claim_with_signs_of_life(world: World) -> 
     board = world.board()
     await fail(board, 3)
     await later(world, board, 30)
-    trial = await ticket(board)
+    await ticket(board)
     for _ in range(30):
         await later(world, board, 21)
-        board.renew(trial)
+        board.renew(P)
     assert (await closed(board)).why.startswith("somebody else")
     assert (await standing(board)).streams == 1
 
@@ -241,30 +242,61 @@ async def test_five_stream_and_the_others_wait_in_their_order(world: World) -> N
 
 
 @on_loop
-async def test_a_stream_lives_by_its_signs(world: World) -> None:
-    board, world.limits = world.board(), Limits(streams=1)
-    one = await ticket(board)
+async def test_streams_live_by_the_signs_of_their_house(shared: World) -> None:
+    board, other, shared.limits = shared.board(), shared.board(), Limits(streams=1)
+    await ticket(board)
     for _ in range(10):
-        await later(world, board, STREAM / 2)
-        board.renew(one)
-    waiting = await queued(board)
-    await later(world, board, STREAM + 1)
-    assert await ticket(board, waiting=waiting)
+        await later(shared, board, STREAM / 2)
+        board.renew(P)
+    await later(shared, board, 0)
+    waiting = await queued(other)
+    await later(shared, other, STREAM + 1)
+    assert await ticket(other, waiting=waiting)
 
 
 @on_loop
-async def test_a_stream_gives_its_signs_by_itself(
-    world: World, monkeypatch: pytest.MonkeyPatch
+async def test_a_house_gives_its_signs_by_itself(
+    shared: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("holychat.engine.health.RENEWED", 0.01)
-    board, world.limits = world.board(), Limits(streams=1)
+    board, other, shared.limits = shared.board(), shared.board(), Limits(streams=1)
     one = await ticket(board)
-    await later(world, board, STREAM - 1)
-    await asyncio.sleep(0.1)  # nobody does anything for it
-    await later(world, board, STREAM - 1)
-    waiting = await queued(board)
+    for _ in range(3):
+        await later(shared, board, STREAM - 1)
+        await asyncio.sleep(0.1)  # nobody does anything for it
+        waiting = await queued(other)
+        other.cancelled(waiting.ticket)
     board.cancelled(one)
-    assert await ticket(board, waiting=waiting)
+    await later(shared, board, 0)
+    assert await ticket(other)
+
+
+@on_loop
+async def test_what_a_house_says_again_is_no_second_stream(world: World) -> None:
+    """Nor does anything of one that ended remain."""
+    board = world.board()
+    one, other = await ticket(board), await ticket(board)
+    board.renew(P)
+    assert (await standing(board)).streams == 2
+    board.answered(one, 0.1, 0.1, 5)
+    board.renew(P)
+    assert (await standing(board)).streams == 1
+    board.cancelled(other)
+    assert (await standing(board)).streams == 0
+
+
+@on_loop
+async def test_a_thousand_streams_are_one_entry(shared: World) -> None:
+    """What is written for a request does not grow with the others that are under way."""
+    board, shared.limits = shared.board(), Limits(streams=0)
+    sizes = []
+    for number in range(1000):
+        await ticket(board)
+        if number in (50, 999):
+            with closing(sqlite3.connect(str(shared.path))) as db:
+                sizes.append(len(db.execute("SELECT state FROM health").fetchone()[0]))
+    assert sizes[1] < 1.5 * sizes[0]
+    assert (await standing(board)).streams == 1000
 
 
 @on_loop
@@ -276,7 +308,7 @@ async def test_an_end_is_told_once(world: World) -> None:
     board.cancelled(one)
     board.answered(one, 0.1, 0.1, 5)
     board.began(one, 0.1)
-    board.renew(one)
+    board.renew(P)
     assert (await standing(board)).calls == 1
 
 
@@ -551,14 +583,15 @@ async def test_the_client_notes_what_a_server_says_of_limits() -> None:
 async def test_what_the_dead_held_is_given_to_the_living(tmp_path: Path) -> None:
     with world_at(tmp_path / "s.db") as world:
         world.limits = Limits(streams=1)
-        board = world.board()
+        board, other = world.board(), world.board()
         held = await ticket(board)
-        line = await board.admit(P, 1)
+        line = await other.admit(P, 1)
         assert isinstance(line, Queued)
         ended = subprocess.Popen([sys.executable, "-c", ""])
         ended.wait()
-        token, _, birth, host = held.id.split("/")
+        token, _, birth, host = held.id.partition("-")[2].split("/")
         with closing(sqlite3.connect(tmp_path / "s.db")) as db, db:
-            dead = f"{token}/{ended.pid}/{birth}/{host}"
-            db.execute("UPDATE health SET state = replace(state, ?, ?)", (held.id, dead))
-        assert isinstance(await board.admit(P, 1, waiting=line), Ticket)
+            alive, dead = (f"{token}/{pid}/{birth}/{host}" for pid in (os.getpid(), ended.pid))
+            changed = "UPDATE health SET state = replace(state, ?, ?)"
+            assert db.execute(changed, (alive, dead)).rowcount == 1
+        assert isinstance(await other.admit(P, 1, waiting=line), Ticket)

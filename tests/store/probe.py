@@ -96,8 +96,8 @@ def _ask(db: Database, name: str, who: str) -> bool:
     limits = pacing.Limits(streams=STREAMS)
 
     def change(known: Health) -> tuple[Health, bool]:
-        known, said = health.admit(known, who, 10, time.time(), breaker.DEFAULT, limits)
-        return known, said == pacing.Granted()
+        known, said = health.admit(known, who, who, 10, time.time(), breaker.DEFAULT, limits)
+        return known, isinstance(said, pacing.Granted)
 
     return update(db, name, change)
 
@@ -120,7 +120,7 @@ def _stream(db: Database, rounds: int, who: str, barrier: Barrier) -> list[tuple
         begin = time.monotonic()
         time.sleep(HELD)
         spans.append((begin, time.monotonic()))
-        update(db, "p", lambda known: (health.cancelled(known, who), None))
+        update(db, "p", lambda known: (health.holds(known, who, 0, time.time()), None))
     return spans
 
 

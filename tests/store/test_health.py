@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from holychat.core.health import Fault, Health, Outcome, from_json
+from holychat.core.health import Fault, Health, Outcome, as_json, from_json
 from holychat.store import db as db_module
 from holychat.store.db import Database
-from holychat.store.health import read, update
+from holychat.store.health import Row, read, update
 from holychat.store.schema import MIGRATIONS
 from tests.store.probe import STREAMS, streams, trials
 
@@ -37,6 +38,29 @@ def test_a_change_stays_and_brings_its_result(db: Database, tmp_path: Path) -> N
             "p|o": 3,
             "q|o": 1,
         }
+
+
+def test_what_another_one_wrote_is_seen_by_one_that_remembers(db: Database, tmp_path: Path) -> None:
+    """And what is remembered is written as it would be without."""
+    rows: dict[str, Row] = {}
+    with closing(Database(str(tmp_path / "s.db"))) as other:
+        assert [update(db, "p", called, rows) for _ in range(3)] == [1, 2, 3]
+        assert update(other, "p", called) == 4
+        assert update(db, "p", called, rows) == 5
+        changed = Fault("no", 2.0)
+        update(db, "p", lambda known: (known._replace(last_error=changed), None), rows)
+        state = db.rows("SELECT state FROM health")[0]["state"]
+        assert json.loads(state) == as_json(rows["p"].health)
+        assert read(other)["p"] == rows["p"].health
+        assert rows["p"].health.last_error == changed
+
+
+def test_a_change_that_failed_is_not_remembered(db: Database) -> None:
+    rows: dict[str, Row] = {}
+    update(db, "p", called, rows)
+    with pytest.raises(ZeroDivisionError):
+        update(db, "p", lambda known: (Health(), 1 // 0), rows)
+    assert update(db, "p", called, rows) == 2
 
 
 def test_what_is_the_same_is_not_written(db: Database) -> None:

@@ -1,7 +1,10 @@
-"""The web page: one file, served with the headers that keep it to itself.
+"""The web page: the files of page/ joined into one, served with the headers that keep it to itself.
 
-Owns the content security policy: nothing is allowed but the style and the script that stand in the
-file, by their hashes, and connections back to where it came from.
+Owns the joining and the content security policy: nothing is allowed but the style and the script
+that stand in the page, by their hashes, and connections back to where it came from.
+
+page/index.html names its parts as any page does. Here the style goes in where it is named, and the
+scripts become one, in the order in which they are named, in a scope of their own.
 """
 
 from __future__ import annotations
@@ -10,19 +13,34 @@ import base64
 import hashlib
 import re
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-PLACEHOLDER = (
-    "<!doctype html><title>holychat</title><p>The relay runs. Its page is not in this build.</p>"
-)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_STYLE = re.compile(r'<link rel="stylesheet" href="([\w-]+\.css)">')
+_SCRIPT = re.compile(r'<script src="([\w-]+\.js)"></script>\n')
+_SCRIPTS = re.compile(rf"(?:{_SCRIPT.pattern})+")
 _BLOCK = r"<{0}(?:\s[^>]*)?>(.*?)</{0}\s*>"
 
 
 def load() -> bytes:
-    """The page as it is in the package."""
-    try:
-        return files("holychat.commands.serve").joinpath("page.html").read_bytes()
-    except FileNotFoundError:
-        return PLACEHOLDER.encode()
+    """The page as it is sent."""
+    folder = files("holychat.commands.serve").joinpath("page")
+    return joined(lambda name: folder.joinpath(name).read_text("utf-8")).encode()
+
+
+def joined(read: Callable[[str], str]) -> str:
+    """index.html with its parts in it; `read` gives a file of the folder."""
+
+    def style(named: re.Match[str]) -> str:
+        return f"<style>\n{read(named[1])}</style>"
+
+    def script(named: re.Match[str]) -> str:
+        parts = "\n".join(read(name) for name in _SCRIPT.findall(named[0]))
+        return f'<script>\n"use strict";\n(() => {{\n{parts}}})();\n</script>\n'
+
+    return _SCRIPTS.sub(script, _STYLE.sub(style, read("index.html")))
 
 
 def headers(page: bytes, hosts: frozenset[str]) -> dict[str, str]:
