@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 
 class Branch:
-    """Used from the store's thread. `conversation` is empty before the first prompt."""
+    """Used from the store's thread. `conversation` is empty before the first prompt. Turns that are
+    not `durable` do not wait for the disk: whoever keeps them sees to that it follows."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = True) -> None:
         self.writer = turns.new_writer()
         self.conversation = ""
+        self._durable = durable
         self.open: turns.Begun | None = None
         self._messages: list[int] = []  # prompt, answer, prompt, answer
         self._kept = 0  # exchanges above the open turn
@@ -60,6 +62,7 @@ class Branch:
             onto=onto,
             at=at,
             fresh=fresh,
+            durable=self._durable,
         )
         self._kept, self._number = kept, 0
         self.conversation = self.open.conversation
@@ -84,7 +87,7 @@ class Branch:
     def end(self, db: Database, turn: Turn, at: int) -> None:
         if self.open is None:
             return
-        answer = turns.close(db, self.open, turn, at=at)
+        answer = turns.close(db, self.open, turn, at=at, durable=self._durable)
         if answer is not None:  # until then the old branch is gone on with
             self._messages[2 * self._kept :] = [self.open.prompt, answer]
         self.open = None

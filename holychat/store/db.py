@@ -13,6 +13,7 @@ import random
 import shutil
 import sqlite3
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,10 @@ ROOM = 64 << 10  # bytes without which a disk is full
 SAFE_RESET = (3, 51, 3)
 # File systems on which the log's shared memory does not work between machines.
 REMOTE = ("nfs", "cifs", "smb", "afs", "ceph", "lustre", "9p", "fuse.sshfs", "glusterfs", "gfs")
+
+
+_MAKING = threading.Lock()  # nobody connects between the making of a file and its closing
+_LOOKED_AT: list[int] = []
 
 
 class Trouble(StoreTrouble):
@@ -230,9 +235,7 @@ class Database:
         self.readonly = os.path.isfile(self.path) and not _writable(self.path)
         if create and not self.readonly:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            # Before SQLite does: it would make a file that others can read.
-            with contextlib.suppress(PermissionError, IsADirectoryError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._make()
         elif not os.path.exists(self.path):
             raise FileNotFoundError(2, "there is no such file", self.path)
         while True:
@@ -246,6 +249,15 @@ class Database:
         except BaseException:
             self.close()
             raise
+
+    def _make(self) -> None:
+        """Before SQLite does: it would make a file that others can read.
+
+        A file that is there is not opened: closing any descriptor of it would take away the locks
+        of all connections that this process has to it (sqlite.org/howtocorrupt, 2.2).
+        """
+        with _MAKING, contextlib.suppress(PermissionError, FileExistsError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
     @property
     def _folder(self) -> str:
@@ -284,6 +296,8 @@ class Database:
         execute("PRAGMA secure_delete = FAST")  # what is deleted is not left in the file
         if sqlite3.sqlite_version_info < SAFE_RESET:
             execute("PRAGMA wal_autocheckpoint = 0")
+            # A log that was folded would stay as long as it was, and be folded at each write.
+            execute("PRAGMA journal_size_limit = 0")
         version = self._version()
         self._tighten()
         self._retried("PRAGMA journal_mode = " + ("DELETE" if _remote(self.path) else "WAL"))
@@ -394,12 +408,16 @@ class Database:
         if self._ours or _identity(self.path) != self._identity:
             return True
         try:
-            with open(self.path, "rb") as file:
-                if _identity(file.fileno()) != self._identity:
-                    return True
-                head = file.read(72)
+            descriptor = os.open(self.path, os.O_RDONLY)
         except OSError as error:
             return isinstance(error, FileNotFoundError)
+        _LOOKED_AT.append(descriptor)  # never closed, for the same reason as in `_make`
+        if _identity(descriptor) != self._identity:
+            return True
+        try:
+            head = os.read(descriptor, 72)
+        except OSError:
+            return False
         return head.startswith(MAGIC) and head[68:] == APPLICATION.to_bytes(4, "big")
 
     def _overtaken(self, error: sqlite3.Error) -> bool:

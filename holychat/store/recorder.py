@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 EVERY = 0.25  # seconds between two entries of the journal
 SIZE = 4096  # characters after which one is written at once
 ALIVE = 5.0  # seconds between two signs of life, and between two looks at a store that failed
+SOON = 1.0  # seconds after which what was written beside this recorder is on the disk
 RETRY = 0.5  # seconds that such a look waits for a lock: less than a prompt waits to be kept
 AGAIN = "kept again: everything that was said is in the store"
 
@@ -56,8 +57,9 @@ class Recorder:
 
     `beside` is another recorder, whose thread and file it uses: for turns that run at the same
     time. It has a branch, warnings and debts of its own; what it keeps is not journalled on the
-    way, so that a thousand open turns cost a write at their beginning and one at their end. It
-    lives no longer than the other one.
+    way, so that a thousand open turns cost a write at their beginning and one at their end, and
+    these wait for the disk together, `SOON` seconds later at most. It lives no longer than the
+    other one.
     """
 
     def __init__(
@@ -71,10 +73,12 @@ class Recorder:
         self._thread: threading.Thread | None = None
         self._hurry = threading.Event()
         self._own_db: Database | None = None
-        self._branch = Branch()
+        self._branch = Branch(durable=beside is None)
         if beside is not None:
             self._branch.writer = beside.writer
         self._signed = 0.0  # when the last sign of life was given
+        self._flushed = 0.0  # when what was written beside it went to the disk
+        self._soft = False  # whether there is more of that
         self._talk = 0  # the number of the conversation, as the event loop sees it
         self._prompt = ""  # of its last turn
         self._draft: str | None = None  # what stands at the prompt, if that is not in the file yet
@@ -355,6 +359,8 @@ class Recorder:
     def _pause(self) -> float:
         if self._trouble is not None:
             return max(EVERY, self._tried + ALIVE - time.monotonic())
+        if self._soft:
+            return max(0.0, self._flushed + SOON - time.monotonic())
         return EVERY if self._branch.open is not None else ALIVE
 
     def _between(self) -> None:
@@ -427,11 +433,18 @@ class Recorder:
                     self._size -= len(text) + len(reasoning)
 
     def _sign(self) -> None:
-        if self._db is None or (self._branch.open is None and turns.known()):
+        if self._db is None:
             return
-        if time.monotonic() >= self._signed + ALIVE:
-            self._signed = time.monotonic()
-            turns.renew(self._db, self._branch.writer)
+        at = time.monotonic()
+        due = self._soft and at >= self._flushed + SOON
+        if self._branch.open is not None or not turns.known():
+            due = due or at >= self._signed + ALIVE
+        if due:
+            self._signed = self._flushed = at
+            self._soft = False
+            turns.renew(
+                self._db, self._branch.writer
+            )  # which takes all to the disk that was written
 
     # --- What is owed -------------------------------------------------------------------------
 
@@ -453,6 +466,8 @@ class Recorder:
             while self._owed:
                 self._careful(self._mending(self._owed[0].run))
                 self._owed.popleft()
+                if self._beside is not None:
+                    self._beside._soft = True  # noqa: SLF001 - ours
             self._keep_draft()
         except Exception as error:  # noqa: BLE001 - the thread must outlive it
             self._fail(error)

@@ -218,6 +218,7 @@ def begin(
     onto: int | None = None,
     at: int | None = None,
     fresh: str = "",
+    durable: bool = True,
 ) -> Begun:
     """Keep the prompt below `parent` and open a turn for its answer; `at` is when it was said.
 
@@ -226,7 +227,7 @@ def begin(
     that is gone on with.
     """
     at = now() if at is None else at
-    with db.write():
+    with db.write(durable=durable):
         if not conversation:
             conversation = fresh or new_id()
             db.run(
@@ -266,14 +267,16 @@ def forget(db: Database, turn: int) -> None:
         db.run("DELETE FROM journal WHERE turn = ?", (turn,))
 
 
-def close(db: Database, begun: Begun, turn: Turn, *, at: int | None = None) -> int | None:
+def close(
+    db: Database, begun: Begun, turn: Turn, *, at: int | None = None, durable: bool = True
+) -> int | None:
     """Close a turn: its answer, its figures, the end of its journal, all at once; `at` its end.
 
     One that goes on with an answer brings all of its text. Returns the message that holds the
     answer, None where there is none.
     """
     at = now() if at is None else at
-    with db.write():
+    with db.write(durable=durable):
         answer: int | None = None
         if turn.text and begun.onto is not None:
             answer = begun.onto

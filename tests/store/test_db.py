@@ -190,6 +190,63 @@ def test_a_long_log_is_folded_into_the_file(tmp_path: Path) -> None:
         assert path.stat().st_size > 16 << 20
 
 
+def test_a_log_that_was_folded_is_not_folded_at_each_write(tmp_path: Path) -> None:
+    """It stayed as long as it had been, so each write after it looked like one write too many."""
+    path, folds = tmp_path / "s.db", 0
+
+    def count(statement: str) -> None:
+        nonlocal folds
+        folds += "wal_checkpoint" in statement
+
+    with closing(Database(str(path))) as db:
+        db._connection.set_trace_callback(count)
+        for number in range(300):
+            with db.write(durable=False):
+                db.run(
+                    "INSERT INTO conversations (id, system, created, updated) VALUES (?, ?, 1, 1)",
+                    (str(number), "x" * 40_000),
+                )
+    assert folds <= 5
+
+
+def test_a_second_connection_takes_no_locks_from_the_first(tmp_path: Path) -> None:
+    """Whoever closes any descriptor of a file loses all locks on it (sqlite.org/howtocorrupt, 2.2):
+    then another process takes itself for the last one, and deletes the log under our hands."""
+    path = tmp_path / "s.db"
+    write = (
+        "from holychat.store.db import Database; import sys; db = Database(sys.argv[1])\n"
+        "with db.write(): db.run(\"INSERT INTO facts VALUES ('theirs', '1')\")\n"
+        "db.close()"
+    )
+    with closing(Database(str(path))) as first, closing(Database(str(path))):
+        first.rows("SELECT 1 FROM facts")
+        subprocess.run([sys.executable, "-c", write, str(path)], check=True)
+        with first.write():
+            first.run("INSERT INTO facts VALUES ('ours', '1')")
+        read = subprocess.run(
+            [sys.executable, "-c", _FACTS, str(path)], check=True, capture_output=True, text=True
+        )
+    assert read.stdout.split() == ["ours", "theirs"]
+
+
+_FACTS = (
+    "import sqlite3, sys\n"
+    "for name, in sqlite3.connect(sys.argv[1]).execute('SELECT name FROM facts ORDER BY name'):\n"
+    "    print(name)"
+)
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system does not show its locks")
+def test_looking_at_a_damaged_file_takes_no_locks_either(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with closing(Database(str(path))) as first, closing(Database(str(path))) as second:
+        first.rows("SELECT 1 FROM facts")
+        second._movable()
+        held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        inode = os.stat(path).st_ino
+        assert any(one[5].endswith(f":{inode}") and one[4] == str(os.getpid()) for one in held)
+
+
 # --- Versions, and files of others ----------------------------------------------------------------
 
 
