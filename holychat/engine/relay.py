@@ -24,7 +24,7 @@ from holychat.engine.conversation import Chat, Exchange
 from holychat.store.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from holychat.core.chat import Role
     from holychat.core.provider import Provider
@@ -41,13 +41,17 @@ Said = tuple[tuple[str, str], ...]  # (role, text) of the user's and the assista
 
 
 class Given(NamedTuple):
-    """What a client asks: its body, all of its texts, and what of them is a conversation."""
+    """What a client asks: its body, all of its texts, and what of them is a conversation.
+
+    `called`: there is more behind the prompt, as a rule a tool's call and its result.
+    """
 
     body: Mapping[str, Any]
     flat: tuple[Message, ...]
     prompt: str
     before: Said = ()
     system: str = ""
+    called: bool = False
 
 
 def given(body: Mapping[str, Any]) -> Given:
@@ -61,10 +65,20 @@ def given(body: Mapping[str, Any]) -> Given:
         flat.insert(0, Message("system", _dumped(body["tools"])))
     users = [number for number, (role, _) in enumerate(messages) if role == "user"]
     last = users[-1] if users else len(messages)
-    said = tuple(one for one in messages[:last] if one[0] in ("user", "assistant") and one[1])
+    said = _spoken(one for one in messages[:last] if one[0] in ("user", "assistant") and one[1])
     system = "\n\n".join(text for role, text in messages if ROLES.get(role) == "system")
     prompt = messages[last][1] if users else (messages[-1][1] if messages else "")
-    return Given(body, tuple(flat), prompt, said, system)
+    return Given(body, tuple(flat), prompt, said, system, last < len(messages) - 1)
+
+
+def _spoken(messages: Iterable[tuple[str, str]]) -> Said:
+    """Of several answers in a row the last one: what stands before it was said to call tools."""
+    said: list[tuple[str, str]] = []
+    for role, text in messages:
+        if said and role == said[-1][0] == "assistant":
+            said.pop()
+        said.append((role, text))
+    return tuple(said)
 
 
 def text_of(message: Mapping[str, Any]) -> str:
@@ -93,9 +107,10 @@ def _dumped(value: object) -> str:
 
 @dataclass(slots=True)
 class Relayed(Chat):
-    """One turn of such a client."""
+    """One turn of such a client, behind the messages `above` of its conversation."""
 
     given: Given | None = None
+    above: tuple[int, ...] = ()
 
     def messages(
         self,
@@ -119,7 +134,6 @@ class Threads:
         self._session = session
         self._known: OrderedDict[bytes, tuple[str, tuple[int, ...]]] = OrderedDict()
         self._coming: dict[bytes, asyncio.Future[bool]] = {}  # what is being written
-        self._owed: list[Recorder] = []  # what the store did not take yet
 
     async def open(
         self, provider: Provider, model: str, asked: Given, *, pinned: bool, keep: bool
@@ -134,9 +148,9 @@ class Threads:
         chat.params = {name: value for name, value in bounds if type(value) is int}
         if chat.rules.on_cut == "restart":  # what is out cannot be taken back
             chat.rules = chat.rules._replace(on_cut="stop")
-        if path and asked.before and (found := await self._find(asked.before)):
-            identity, messages = found
-            chat.id = identity
+        if path and (found := await self._find(asked)):
+            identity, chat.above = found
+            chat.id, messages = identity, chat.above
             chat.exchanges = [Exchange("", _NOTHING)] * (len(messages) // 2)
             kept = [Kept(one, None, "user", "") for one in messages]
             recorder.enter(Conversation(identity), kept)
@@ -147,22 +161,25 @@ class Threads:
         turn, asked, recorder = chat.latest, chat.given, chat.recorder
         if recorder.path is None or turn is None or asked is None:
             return
-        for each in [*self._owed]:
-            each.caught_up()
-        written = recorder.caught_up()
-        if not turn.text:
+        prompt = (*asked.before, ("user", asked.prompt))
+        ends = {_key((*prompt, ("assistant", turn.text))): False} if turn.text else {}
+        if asked.body.get("tools"):  # their results may come, and the same prompt before them
+            ends[_key(prompt)] = True
+        if not ends:
             return
-        key = _key((*asked.before, ("user", asked.prompt), ("assistant", turn.text)))
-        coming = self._coming[key] = asyncio.wrap_future(written)
-        coming.add_done_callback(lambda done: self._settled(key, recorder, done))
+        coming = asyncio.wrap_future(recorder.caught_up())
+        self._coming |= dict.fromkeys(ends, coming)
+        coming.add_done_callback(lambda done: self._settled(ends, chat, done))
 
-    def _settled(self, key: bytes, recorder: Recorder, done: asyncio.Future[bool]) -> None:
-        self._coming.pop(key, None)
-        self._owed = [each for each in self._owed if each.unkept]
-        if done.cancelled() or not done.result():
-            self._owed = [*self._owed[-KNOWN:], recorder]
-            return
-        self._put(key, (recorder.conversation, recorder.messages))
+    def _settled(
+        self, ends: Mapping[bytes, bool], chat: Relayed, done: asyncio.Future[bool]
+    ) -> None:
+        kept = not done.cancelled() and done.result()
+        for key, at_prompt in ends.items():
+            self._coming.pop(key, None)
+            if kept:
+                messages = chat.above if at_prompt else chat.recorder.messages
+                self._put(key, (chat.recorder.conversation, messages))
 
     def _put(self, key: bytes, found: tuple[str, tuple[int, ...]]) -> None:
         self._known[key] = found
@@ -170,19 +187,21 @@ class Threads:
         if len(self._known) > KNOWN:
             self._known.popitem(last=False)
 
-    async def _find(self, said: Said) -> tuple[str, tuple[int, ...]] | None:
-        key = _key(said)
+    async def _find(self, asked: Given) -> tuple[str, tuple[int, ...]] | None:
+        """The conversation that is gone on with, and its messages above the prompt."""
+        said = asked.before
+        key = _key((*said, ("user", asked.prompt)) if asked.called else said)
         if key in self._coming:
             await asyncio.wait({self._coming[key]}, timeout=PATIENCE)
-        if key in self._known or not self._session.recorder.keeping:
+        if key in self._known or not said or not self._session.recorder.keeping:
             return self._known.get(key)
         from holychat.store.threads import ending
 
-        asked = asyncio.wrap_future(self._session.recorder.ask(lambda db: ending(db, said)))
-        asked.add_done_callback(lambda done: done.cancelled() or done.exception())
-        await asyncio.wait({asked}, timeout=PATIENCE)
+        store = asyncio.wrap_future(self._session.recorder.ask(lambda db: ending(db, said)))
+        store.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait({store}, timeout=PATIENCE)
         with suppress(HolychatError):
-            if asked.done() and (found := asked.result()):
+            if store.done() and (found := store.result()):
                 self._put(key, found)
                 return self._known[key]
         return None
@@ -191,6 +210,6 @@ class Threads:
 def _key(said: Said) -> bytes:
     digest = blake2b(digest_size=16)
     for role, text in said:
-        data = text.encode("utf-8", "replace")
+        data = text.strip().encode("utf-8", "replace")  # some clients trim it
         digest.update(f"{role} {len(data)} ".encode() + data)
     return digest.digest()

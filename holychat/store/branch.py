@@ -72,11 +72,12 @@ class Branch:
         """Prompt, answer, prompt, answer."""
         return tuple(self._messages)
 
-    def journal(self, db: Database, text: str, reasoning: str) -> None:
-        """Append what came of the open turn."""
-        if self.open is not None:
-            turns.journal(db, self.writer, self.open.turn, self._number, text, reasoning)
-            self._number += 1
+    def journal(self) -> tuple[int, int] | None:
+        """(turn, number) of the next piece of the open turn, which `journalled` then counts."""
+        return (self.open.turn, self._number) if self.open is not None else None
+
+    def journalled(self) -> None:
+        self._number += 1
 
     def forget(self, db: Database) -> None:
         """The answer begins anew."""

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from holychat.core.failure import StoreTrouble
 from holychat.core.sanitize import one_line
@@ -35,9 +35,20 @@ if TYPE_CHECKING:
 EVERY = 0.25  # seconds between two entries of the journal
 SIZE = 4096  # characters after which one is written at once
 ALIVE = 5.0  # seconds between two signs of life, and between two looks at a store that failed
-SOON = 1.0  # seconds after which what was written beside this recorder is on the disk
+SOON = 1.0  # seconds after which what was said beside a recorder is on the disk
 RETRY = 0.5  # seconds that such a look waits for a lock: less than a prompt waits to be kept
 AGAIN = "kept again: everything that was said is in the store"
+
+
+class _Piece(NamedTuple):
+    """A row for the journal, and which texts it is made of: the first ones of two lists."""
+
+    whose: Recorder
+    row: tuple[int, int, str, str]
+    texts: list[str]
+    thoughts: list[str]
+    many: int
+    more: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +67,20 @@ class Recorder:
     path is holychat's own and not one that the user gave.
 
     `beside` is another recorder, whose thread and file it uses: for turns that run at the same
-    time. It has a branch, warnings and debts of its own; what it keeps is not journalled on the
-    way, so that a thousand open turns cost a write at their beginning and one at their end, and
-    these wait for the disk together, `SOON` seconds later at most. It lives no longer than the
-    other one.
+    time. It has a branch and debts of its own, which the other one looks after, and whose warnings
+    are the other one's: once for all of them. What came of their answers is journalled together,
+    and all of it goes to the disk at once, every `SOON` seconds: a thousand open turns cost one
+    transaction a second, and one each at their beginning and end. It lives no longer than the other
+    one.
     """
 
     def __init__(
         self, path: str | None, *, ours: bool = False, beside: Recorder | None = None
     ) -> None:
         self.path = path
-        self.warnings: deque[str] = deque()
+        self.warnings: deque[str] = beside.warnings if beside else deque()
         self._beside = beside
+        self._others: dict[Recorder, None] = {}  # beside this one, with an open turn or debts
         self._ours = ours
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -77,8 +90,8 @@ class Recorder:
         if beside is not None:
             self._branch.writer = beside.writer
         self._signed = 0.0  # when the last sign of life was given
-        self._flushed = 0.0  # when what was written beside it went to the disk
-        self._soft = False  # whether there is more of that
+        self._flushed = 0.0  # when what was said beside it went to the disk
+        self._soft = False  # whether something was written since then
         self._talk = 0  # the number of the conversation, as the event loop sees it
         self._prompt = ""  # of its last turn
         self._draft: str | None = None  # what stands at the prompt, if that is not in the file yet
@@ -122,7 +135,8 @@ class Recorder:
     @property
     def unkept(self) -> list[str]:
         """The prompts whose turns are not in the file, or not whole; to be asked after `close`."""
-        owed = (step.prompt for step in self._owed if step.prompt)
+        all_ = (self, *self._others)
+        owed = (step.prompt for one in all_ for step in one._owed if step.prompt)  # noqa: SLF001
         return list(dict.fromkeys([*self._lost, *owed]))
 
     # --- What may be asked of it, from the event loop -------------------------------------------
@@ -173,7 +187,7 @@ class Recorder:
                 self._reasoning.append(reasoning)
             self._size += len(text) + len(reasoning)
             full = self._size >= SIZE
-        if full and self._trouble is None:
+        if full and self._trouble is None and self._beside is None:
             self._hurry.set()
 
     def restart(self) -> None:
@@ -304,8 +318,18 @@ class Recorder:
                 self._catch_up()
             else:
                 self._unless_in_trouble()
+            self._looked_after()
 
         return self._do(work)
+
+    def _looked_after(self) -> None:
+        """By the one beside which it is, as long as there is something to look after."""
+        if self._beside is not None:
+            others = self._beside._others  # noqa: SLF001 - ours
+            if self._owed or self._branch.open is not None:
+                others[self] = None
+            else:
+                others.pop(self, None)
 
     def _do(self, work: Callable[[], object]) -> Future[None]:
         done: Future[None] = Future()
@@ -359,24 +383,25 @@ class Recorder:
     def _pause(self) -> float:
         if self._trouble is not None:
             return max(EVERY, self._tried + ALIVE - time.monotonic())
-        if self._soft:
+        if self._soft or self._others:
             return max(0.0, self._flushed + SOON - time.monotonic())
         return EVERY if self._branch.open is not None else ALIVE
 
     def _between(self) -> None:
         """What is done when nothing is asked for."""
-        if self._trouble is not None:
-            if time.monotonic() >= self._tried + ALIVE:
-                self._catch_up()
-            return
-        try:
-            self._flush()
-            self._sign()
-        except Exception as error:  # noqa: BLE001 - the thread must outlive it
-            self._fail(error)
+        for one in (self, *self._others):
+            if one._trouble is not None and time.monotonic() >= one._tried + ALIVE:  # noqa: SLF001
+                one._catch_up()  # noqa: SLF001 - ours
+                one._looked_after()  # noqa: SLF001
+        if self._trouble is None:
+            try:
+                self._flush()
+            except Exception as error:  # noqa: BLE001 - the thread must outlive it
+                self._fail(error)
 
     def _leave(self) -> None:
-        self._catch_up()
+        for one in (*self._others, self):
+            one._catch_up()  # noqa: SLF001 - ours
         if self._trouble is None and self._db is not None:
             with contextlib.suppress(StoreTrouble):  # we are taken for dead a little later
                 turns.leave(self._db, self._branch.writer)
@@ -417,34 +442,48 @@ class Recorder:
                 self._say_damaged(aside)
 
     def _flush(self) -> None:
-        """Append what came since the last time to the journal."""
-        if self._branch.open is None or self._owed or self._db is None:
+        """Append what came since the last time to the journal: of this recorder's turn, and now and
+        then of those beside it. It is a sign of life too."""
+        at = time.monotonic()
+        due = self._branch.open is not None or not turns.known()
+        due = due and at >= self._signed + ALIVE
+        own = [piece for piece in [self._piece()] if piece is not None]
+        if (own or due) and self._db is not None:
+            self._journal(own)
+            self._signed = at
+        if at < self._flushed + SOON:
             return
+        self._flushed = at
+        theirs = [piece for one in self._others if (piece := one._piece())]  # noqa: SLF001 - ours
+        if (theirs or self._soft) and self._db is not None:
+            self._journal(theirs, missing_ok=True)  # one that was deleted is met at its end
+            self._soft = False
+
+    def _journal(self, pieces: Sequence[_Piece], *, missing_ok: bool = False) -> None:
+        assert self._db is not None  # noqa: S101 - whoever calls has looked
+        rows = (piece.row for piece in pieces)
+        turns.journal(self._db, self._branch.writer, rows, missing_ok=missing_ok)
+        for piece in pieces:
+            piece.whose._written(piece)  # noqa: SLF001 - ours
+
+    def _piece(self) -> _Piece | None:
+        """What came of the open turn since the last time."""
+        place = self._branch.journal()
+        if place is None or self._owed or self._trouble is not None:
+            return None
         with self._lock:
             texts, thoughts = self._text, self._reasoning
             many, more = len(texts), len(thoughts)
-            text, reasoning = "".join(texts), "".join(thoughts)
-        if text or reasoning:
-            self._branch.journal(self._db, text, reasoning)
-            self._signed = time.monotonic()
-            with self._lock:  # until it is written, it stays: the next one may work
-                del texts[:many], thoughts[:more]
-                if texts is self._text:
-                    self._size -= len(text) + len(reasoning)
+            row = (*place, "".join(texts), "".join(thoughts))
+        return _Piece(self, row, texts, thoughts, many, more) if row[2] or row[3] else None
 
-    def _sign(self) -> None:
-        if self._db is None:
-            return
-        at = time.monotonic()
-        due = self._soft and at >= self._flushed + SOON
-        if self._branch.open is not None or not turns.known():
-            due = due or at >= self._signed + ALIVE
-        if due:
-            self._signed = self._flushed = at
-            self._soft = False
-            turns.renew(
-                self._db, self._branch.writer
-            )  # which takes all to the disk that was written
+    def _written(self, piece: _Piece) -> None:
+        """Until it is in the journal it stays here: the next try may work."""
+        self._branch.journalled()
+        with self._lock:
+            del piece.texts[: piece.many], piece.thoughts[: piece.more]
+            if piece.texts is self._text:
+                self._size -= len(piece.row[2]) + len(piece.row[3])
 
     # --- What is owed -------------------------------------------------------------------------
 
@@ -512,6 +551,17 @@ class Recorder:
         if self._trouble is None:
             return
         self._over()
+        if self._beside is not None:
+            self._beside._recover_others()  # noqa: SLF001 - ours
+            return
+        self._heard_again()
+
+    def _recover_others(self) -> None:
+        if all(one._trouble is None for one in self._others) and self._trouble is None:  # noqa: SLF001
+            self._heard_again()
+
+    def _heard_again(self) -> None:
+        """Say that the trouble is over, to whoever heard of it."""
         heard = False
         for warning in self._said:
             try:
@@ -547,6 +597,9 @@ class Recorder:
         """Once for each conversation, and never as if it were of another."""
         if self._trouble is None:
             return
+        if self._beside is not None:
+            self._beside._warn_of_all(self._trouble)  # noqa: SLF001 - ours
+            return
         step = next((each for each in reversed(self._owed) if each.prompt), None)
         talk = step.talk if step else self._talk
         if talk in self._told or (step is None and self._told):
@@ -559,10 +612,21 @@ class Recorder:
         self._said.append(f"{which} is not being kept: {what}. {hint}".rstrip())
         self._say(self._said[-1])
 
+    def _warn_of_all(self, trouble: Exception) -> None:
+        """Once for all that are beside this one: there may be a thousand of them."""
+        what, hint = _what(trouble)
+        text = f"what is said is not being kept: {what}. {hint}".rstrip()
+        if text not in self._said:
+            self._said.append(text)
+            self._say(text)
+
     def _say_damaged(self, aside: str) -> None:
         self._say(f"the store was damaged: it is kept as {aside}, a new one is begun")
 
     def _say(self, text: str) -> None:
+        if self._beside is not None:
+            self._beside._say(text)  # noqa: SLF001 - ours
+            return
         self.warnings.append(text)
         with self._lock:
             bell = self._bell

@@ -15,22 +15,25 @@ if TYPE_CHECKING:
     from holychat.store.db import Database
 
 LATEST = 300  # conversations among which it is looked for
+BLANK = " \t\r\n"
 MOST = 5  # of them whose last answer is the same, and whose other messages are compared
 
 
 def ending(db: Database, said: Sequence[tuple[str, str]]) -> tuple[str, tuple[int, ...]] | None:
-    """The conversation whose branch is exactly `said`, (role, text) by message, with the ids of its
-    messages; None where there is none among the latest. Raises StoreTrouble."""
+    """The conversation whose branch is `said`, (role, text) by message, with the ids of its
+    messages; None where there is none among the latest. Blanks around a text do not count: some
+    clients trim it. Raises StoreTrouble."""
     if not said or said[-1][0] != "assistant":
         return None
+    bare = [(role, text.strip(BLANK)) for role, text in said]
     rows = db.rows(
         "SELECT c.id FROM (SELECT id, head, updated FROM conversations ORDER BY updated DESC"
         " LIMIT ?) AS c JOIN messages AS m ON m.id = c.head"
-        " WHERE m.role = 'assistant' AND m.text = ? ORDER BY c.updated DESC LIMIT ?",
-        (LATEST, said[-1][1], MOST),
+        " WHERE m.role = 'assistant' AND trim(m.text, ?) = ? ORDER BY c.updated DESC LIMIT ?",
+        (LATEST, BLANK, said[-1][1].strip(BLANK), MOST),
     )
     for row in rows:
         path = branch(db, get(db, row["id"]))
-        if [(one.role, one.text) for one in path] == [*said]:
+        if [(one.role, one.text.strip(BLANK)) for one in path] == bare:
             return row["id"], tuple(one.id for one in path)
     return None

@@ -19,7 +19,7 @@ from holychat.store.alive import born, our_birth
 from holychat.store.ids import new_id, now
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from sqlite3 import Row
 
     from holychat.core.chat import Tried, Turn, Usage
@@ -254,10 +254,19 @@ def begin(
     return Begun(conversation, turn, message, at, onto)
 
 
-def journal(db: Database, writer: str, turn: int, number: int, text: str, reasoning: str) -> None:
-    """Append what came of an open turn."""
+def journal(
+    db: Database,
+    writer: str,
+    pieces: Iterable[tuple[int, int, str, str]],
+    *,
+    missing_ok: bool = False,
+) -> None:
+    """Append what came of open turns: (turn, number of the piece, text, reasoning) each. Raises
+    StoreTrouble where one has been deleted, unless that is `missing_ok`."""
+    where = " WHERE EXISTS (SELECT 1 FROM turns WHERE id = ?1)" if missing_ok else ""
     with db.write():
-        db.run("INSERT INTO journal VALUES (?, ?, ?, ?)", (turn, number, text, reasoning))
+        for piece in pieces:
+            db.run(f"INSERT INTO journal SELECT ?1, ?2, ?3, ?4{where}", piece)
         _sign(db, writer)
 
 

@@ -91,7 +91,7 @@ class Shelf:
             self.db, self._writer, into, prompt, parent,
             provider="box", model="m", system="", params={}, onto=onto,
         )  # fmt: skip
-        turns.journal(self.db, self._writer, begun.turn, 0, text, "")
+        turns.journal(self.db, self._writer, [(begun.turn, 0, text, "")])
         return begun.conversation
 
     def titles(self) -> list[str]:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holychat.core.chat import Finish, Turn
 from holychat.engine import relay
+from holychat.store.conversations import delete
+from holychat.store.db import Database
 from holychat.store.recorder import Recorder
 from holychat.store.threads import ending
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    import pytest
 
 
 def body(*messages: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -47,6 +55,7 @@ VALUES = st.none() | st.text(max_size=5) | st.integers() | st.lists(
 FIELDS = st.dictionaries(st.sampled_from(["role", "content", "tool_calls"]), VALUES)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(FIELDS, max_size=4))
 def test_nothing_trips_it(messages: list[Any]) -> None:
     relay.given(body(*messages))
@@ -79,13 +88,122 @@ def test_recorders_side_by_side(tmp_path: Path) -> None:
     first.close()
 
 
-def test_a_store_that_fails_is_said_once_by_each(tmp_path: Path) -> None:
+def test_a_store_that_fails_is_said_once_for_all_of_them(tmp_path: Path) -> None:
     (tmp_path / "c.db").mkdir()
     first = Recorder(str(tmp_path / "c.db"))
+    many = [Recorder(first.path, beside=first) for _ in range(3)]
+    for number, one in enumerate(many):
+        one.begin(f"p{number}", 0, provider="box", model="m", system="", params={}).result(5)
+        one.end(turn("a")).result(5)
+        assert not one.keeping
+    assert len(first.warnings) == 1
+    assert "not being kept" in first.warnings[0]
+    first.close()
+    assert sorted(first.unkept) == ["p0", "p1", "p2"]
+
+
+def opened(first: Recorder, prompt: str = "p") -> Recorder:
     one = Recorder(first.path, beside=first)
-    one.begin("p", 0, provider="box", model="m", system="", params={}).result(5)
+    one.begin(prompt, 0, provider="box", model="m", system="", params={}).result(5)
+    return one
+
+
+def journalled(path: Path) -> dict[int, str]:
+    with closing(sqlite3.connect(path)) as db:
+        rows = db.execute("SELECT turn, group_concat(text, '') FROM journal GROUP BY turn")
+        return dict(rows.fetchall())
+
+
+def eventually(what: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_what_came_of_open_turns_is_journalled_together(tmp_path: Path) -> None:
+    path = tmp_path / "c.db"
+    first = Recorder(str(path))
+    many = [opened(first, f"p{number}") for number in range(50)]
+    for number, one in enumerate(many):
+        one.add(f"half an answer to {number}", "")
+    wanted = {f"half an answer to {number}" for number in range(50)}
+    eventually(lambda: {*journalled(path).values()} == wanted)
+    many[0].add(", and more", "")
+    eventually(lambda: "half an answer to 0, and more" in journalled(path).values())
+    for one in many:
+        one.end(turn("whole")).result(5)
+    assert journalled(path) == {}
+    first.close()
+
+
+def test_one_that_was_deleted_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "c.db"
+    first = Recorder(str(path))
+    gone, stays = opened(first, "gone"), opened(first, "stays")
+    first.ask(lambda db: delete(db, [gone.conversation])).result(5)
+    gone.add("x", "")
+    stays.add("y", "")
+    eventually(lambda: [*journalled(path).values()] == ["y"])
+    assert first.keeping
+    gone.end(turn("a")).result(5)
+    stays.end(turn("b")).result(5)
+    assert not gone.keeping
+    assert stays.keeping
+    first.close()
+
+
+def test_what_the_store_did_not_take_is_written_as_soon_as_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to say anything more: by the clock, and at the end."""
+    monkeypatch.setattr("holychat.store.db.PATIENCE", 0.05)
+    monkeypatch.setattr("holychat.store.recorder.ALIVE", 0.2)
+    path = tmp_path / "c.db"
+    first = Recorder(str(path))
+    opened(first).end(turn("a")).result(5)
+
+    def prompts() -> list[str]:
+        with closing(sqlite3.connect(path)) as db:
+            rows = db.execute("SELECT text FROM messages WHERE role = 'user' ORDER BY text")
+            return [row[0] for row in rows]
+
+    for by_clock in (True, False):
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            one = opened(first, f"by the clock: {by_clock}")
+            one.end(turn("a")).result(5)
+            assert not one.keeping
+            if not by_clock:
+                monkeypatch.setattr("holychat.store.recorder.ALIVE", 1000.0)
+            other.execute("ROLLBACK")
+        if by_clock:
+            eventually(lambda: len(prompts()) == 2)
+    assert len(prompts()) == 2
+    first.close()
+    assert prompts() == ["by the clock: False", "by the clock: True", "p"]
+    assert first.unkept == []
+    said = [*first.warnings]
+    assert len(said) <= 1, said
+
+
+def test_what_is_said_beside_a_recorder_is_soon_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    write = Database.write
+
+    def noted(self: Database, *, durable: bool = True) -> Any:
+        synced.append(durable)
+        return write(self, durable=durable)
+
+    monkeypatch.setattr(Database, "write", noted)
+    first = Recorder(str(tmp_path / "c.db"))
+    one = opened(first)
     one.end(turn("a")).result(5)
-    assert len(one.warnings) == 1
-    assert not one.keeping
-    assert one.unkept == ["p"]
+    assert synced.count(False) == 2
+    eventually(lambda: synced[-1])
+    many = len(synced)
+    time.sleep(1.2)
+    assert len(synced) == many  # there is nothing more to be saved
     first.close()

@@ -124,7 +124,7 @@ def test_the_dead_and_the_closed_hold_nothing(db: Database, writer: str) -> None
 def test_what_the_dead_used_counts(db: Database, writer: str) -> None:
     """Of a one-shot that was killed nobody else may ever hear."""
     turn, limit = begun(db, writer), Limit("day", "tokens", 100)
-    turns.journal(db, writer, turn.turn, 1, "word " * 80, "")
+    turns.journal(db, writer, [(turn.turn, 1, "word " * 80, "")])
     turns.renew(db, writer, "a draft")
     other = begun(db, turns.enlist(db))
     kill(db, writer)

@@ -516,7 +516,7 @@ def test_what_a_dead_writer_used_is_estimated(db: Database) -> None:
     begun = turns.begin(db, writer, begun.conversation, "q " * 10, parent, at=at, **about)
     assert budget.reserve(db, begun.turn, [], cost=50, tokens=60, at=at).levels == ()
     assert tally.spent(db, day="2026-06-01") == Spent(0, 0, 0, 50, 60)
-    turns.journal(db, writer, begun.turn, 0, "half of it " * 5, "hm " * 5)
+    turns.journal(db, writer, [(begun.turn, 0, "half of it " * 5, "hm " * 5)])
     kill(db, writer)
     assert tally.spent(db, day="2026-06-01") == Spent()
     turns.bury(db)

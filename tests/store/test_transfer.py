@@ -331,8 +331,8 @@ def test_an_open_turn_is_what_came_of_it(db: Database) -> None:
     open_ = turns.begin(db, writer, begun.conversation, "Two", begun.prompt + 1,
                         provider="box", model="m", system="", params={})  # fmt: skip
     assert dump(db, begun.conversation).exchanges[-1].figures.finish == "failed"
-    turns.journal(db, writer, open_.turn, 0, "Half an ", "hm")
-    turns.journal(db, writer, open_.turn, 1, "answer", "")
+    turns.journal(db, writer, [(open_.turn, 0, "Half an ", "hm")])
+    turns.journal(db, writer, [(open_.turn, 1, "answer", "")])
     whole = dump(db, begun.conversation)
     assert whole.messages[-1].text == "Half an answer"
     assert whole.messages[-1].reasoning == "hm"

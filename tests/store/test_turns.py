@@ -62,8 +62,8 @@ def kill(db: Database, writer: str) -> None:
 def test_a_turn_from_its_prompt_to_its_end(db: Database, writer: str) -> None:
     begun = turns.begin(db, writer, "", "What is it?", None, **ABOUT)
     assert db.rows("SELECT text FROM messages")[0]["text"] == "What is it?"
-    turns.journal(db, writer, begun.turn, 0, "It ", "hm")
-    turns.journal(db, writer, begun.turn, 1, "is.", "")
+    turns.journal(db, writer, [(begun.turn, 0, "It ", "hm")])
+    turns.journal(db, writer, [(begun.turn, 1, "is.", "")])
     assert conversations.journalled(db, begun.turn) == ("It is.", "hm")
     whole = turn(
         "It is.",
@@ -146,7 +146,7 @@ def test_a_deleted_conversation_takes_no_more(db: Database, writer: str) -> None
     begun = turns.begin(db, writer, "", "q", None, **ABOUT)
     conversations.delete(db, [begun.conversation])
     with pytest.raises(StoreTrouble, match="deleted meanwhile"):
-        turns.journal(db, writer, begun.turn, 0, "text", "")
+        turns.journal(db, writer, [(begun.turn, 0, "text", "")])
 
 
 # --- The dead -------------------------------------------------------------------------------------
@@ -154,8 +154,8 @@ def test_a_deleted_conversation_takes_no_more(db: Database, writer: str) -> None
 
 def test_what_a_dead_writer_left_is_an_interrupted_answer(db: Database, writer: str) -> None:
     begun = turns.begin(db, writer, "", "q", None, **ABOUT)
-    turns.journal(db, writer, begun.turn, 0, "half of ", "hm")
-    turns.journal(db, writer, begun.turn, 1, "it", "")
+    turns.journal(db, writer, [(begun.turn, 0, "half of ", "hm")])
+    turns.journal(db, writer, [(begun.turn, 1, "it", "")])
     turns.renew(db, writer, "what I was ty")
     kill(db, writer)
     (orphan,), drafts = turns.bury(db)
@@ -171,7 +171,7 @@ def test_what_a_dead_writer_left_is_an_interrupted_answer(db: Database, writer: 
 def test_one_conversation_is_taken_over_and_the_draft_stays(db: Database, writer: str) -> None:
     begun = turns.begin(db, writer, "", "q", None, **ABOUT)
     other = turns.begin(db, writer, "", "elsewhere", None, **ABOUT)
-    turns.journal(db, writer, begun.turn, 0, "half", "")
+    turns.journal(db, writer, [(begun.turn, 0, "half", "")])
     turns.renew(db, writer, "what I was ty")
     assert turns.bury_in(db, begun.conversation) == []  # it lives
     kill(db, writer)
@@ -211,7 +211,7 @@ def test_a_dead_retry_without_text_leaves_the_old_answer(db: Database, writer: s
 def test_a_dead_continuation_goes_to_its_answer(db: Database, writer: str) -> None:
     first, answer = exchange(db, writer, "", None, "q", "It is ")
     again = turns.begin(db, writer, first.conversation, "q", None, onto=answer, **ABOUT)
-    turns.journal(db, writer, again.turn, 0, "a zebra", "")
+    turns.journal(db, writer, [(again.turn, 0, "a zebra", "")])
     kill(db, writer)
     assert [orphan.text for orphan in turns.bury(db)[0]] == ["a zebra"]
     assert said(db, first.conversation) == ["q", "It is a zebra"]
@@ -221,7 +221,7 @@ def test_a_dead_continuation_goes_to_its_answer(db: Database, writer: str) -> No
 def test_what_was_said_since_is_gone_on_with(db: Database, writer: str) -> None:
     first, answer = exchange(db, writer, "", None, "q1", "a1")
     dead = turns.begin(db, writer, first.conversation, "q2", answer, **ABOUT)
-    turns.journal(db, writer, dead.turn, 0, "part", "")
+    turns.journal(db, writer, [(dead.turn, 0, "part", "")])
     other = turns.enlist(db)
     exchange(db, other, first.conversation, answer, "q3", "a3")
     kill(db, writer)
@@ -233,7 +233,7 @@ def test_who_was_taken_for_dead_is_known_again(db: Database, writer: str) -> Non
     kill(db, writer)
     turns.bury(db)
     begun = turns.begin(db, writer, "", "q", None, **ABOUT)
-    turns.journal(db, writer, begun.turn, 0, "text", "")
+    turns.journal(db, writer, [(begun.turn, 0, "text", "")])
     kill(db, writer)
     assert [orphan.text for orphan in turns.bury(db)[0]] == ["text"]
 
