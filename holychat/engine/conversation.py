@@ -96,6 +96,7 @@ class Chat:
     id: str = field(default_factory=new_id)
     place: Callable[[], Awaitable[list[str]]] | None = None
     placed: str = ""
+    waits: bool = True  # for the prompt to be kept, before it is sent
     hear: Callable[[], Awaitable[None]] | None = None  # of the store, where it answers in time
     ended: Callable[[Request, Turn], None] | None = None  # told of each turn that did
     price: Price = lambda *_: None
@@ -276,7 +277,9 @@ class Chat:
                 joined=joined,
                 fresh=self.id,
             )
-        _, late = await asyncio.wait([asyncio.wrap_future(opened)], timeout=PATIENCE)
+        late: set[asyncio.Future[None]] = set()
+        if self.waits or self.purse is not None:  # that reserves for the turn in the file
+            _, late = await asyncio.wait([asyncio.wrap_future(opened)], timeout=PATIENCE)
         if self.hear is not None and not late:
             await self.hear()
         for notice in (*map(Notice, said), *self._warnings()):

@@ -16,7 +16,7 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from holychat.core import breaker as breakers
 from holychat.core import health as healths
@@ -110,6 +110,7 @@ class Board:
         self._lock = threading.RLock()  # the recorder's thread notes what it met
         self._kept: dict[str, Health] = {}
         self._rows: dict[str, Row] = {}  # the recorder's thread's
+        self._waiting: dict[str, list[tuple[Callable[[Health], Any], Future[Any]]]] = {}
         self._wrong: dict[str, Secret] = {}  # keys that were not taken, by provider
 
     # --- Before a request -----------------------------------------------------------------------
@@ -315,7 +316,7 @@ class Board:
         """How the providers stand, by name."""
         from holychat.store.health import read
 
-        known = await self._patiently(read)
+        known = await self._patiently(lambda: self._asked(read))
         if known is None:
             with self._lock:
                 known = (dict(self._kept),)
@@ -337,7 +338,7 @@ class Board:
 
     async def _decided(self, key: str, change: Callable[[Health], tuple[Health, T]]) -> T:
         """Make a change and wait for what comes of it."""
-        done = await self._patiently(self._stored(key, change))
+        done = await self._patiently(lambda: self._stored(key, change))
         return self._here(key, change) if done is None else done[0]
 
     def _tell(
@@ -346,7 +347,7 @@ class Board:
         """Make a change that nobody waits for."""
         key = key_of(provider)
         both = self._changed(key, ended, lambda health, now: (change(health, now), None))
-        told = self._asked(self._stored(key, both)) if self._shared else None
+        told = self._stored(key, both) if self._shared else None
         if told is None or self._avoiding:
             self._here(key, both)
         else:
@@ -354,23 +355,52 @@ class Board:
 
     def _stored(
         self, key: str, change: Callable[[Health], tuple[Health, T]]
-    ) -> Callable[[Database], T]:
-        """The change, to be made in the store; what is known then is remembered, to go on from
-        there without it."""
+    ) -> Future[tuple[T] | None]:
+        """The change, made in the store, together with all others of this provider that wait by
+        then; what is known after it is remembered, to go on from there without the store. Its
+        result comes in a tuple, None where the store failed."""
+        answer: Future[tuple[T] | None] = Future()
+        with self._lock:
+            waiting = self._waiting.setdefault(key, [])
+            waiting.append((change, answer))
+            first = len(waiting) == 1
+        if first:
+            done = self._asked(lambda db: self._together(db, key))
+            done.add_done_callback(lambda done: self._settled(key, done))
+        return answer
 
-        def both(health: Health) -> tuple[Health, tuple[Health, T]]:
-            after, result = change(health)
-            return after, (after, result)
+    def _together(self, db: Database, key: str) -> None:
+        from holychat.store.health import update  # only where there is a store
 
-        def what(db: Database) -> T:
-            from holychat.store.health import update  # only where there is a store
+        with self._lock:
+            changes = self._waiting.pop(key, [])
 
-            after, result = update(db, key, both, self._rows)
+        def all_(health: Health) -> tuple[Health, tuple[Health, list[Any]]]:
+            results = []
+            for change, _ in changes:
+                health, result = change(health)
+                results.append(result)
+            return health, (health, results)
+
+        try:
+            after, results = update(db, key, all_, self._rows)
+        except BaseException:
             with self._lock:
-                self._kept[key] = after
-            return result
+                self._waiting[key] = [*changes, *self._waiting.get(key, [])]
+            raise
+        with self._lock:
+            self._kept[key] = after
+        for (_, answer), result in zip(changes, results, strict=True):
+            answer.set_result((result,))
 
-        return what
+    def _settled(self, key: str, done: Future[tuple[None] | None]) -> None:
+        """Where the store failed, whoever waits goes on in memory."""
+        if done.result() is not None:
+            return
+        with self._lock:
+            changes = self._waiting.pop(key, [])
+        for _, answer in changes:
+            answer.set_result(None)
 
     def _here(self, key: str, change: Callable[[Health], tuple[Health, T]]) -> T:
         """Make a change in memory."""
@@ -378,11 +408,11 @@ class Board:
             self._kept[key], result = change(self._kept.get(key, Health()))
         return result
 
-    async def _patiently(self, what: Callable[[Database], T]) -> tuple[T] | None:
+    async def _patiently(self, begin: Callable[[], Future[tuple[T] | None]]) -> tuple[T] | None:
         """The result of something in the store; None where there is none, or not in time."""
         if not self._shared or self._avoiding:
             return None
-        asked = asyncio.wrap_future(self._asked(what))
+        asked = asyncio.wrap_future(begin())
         # Not wait_for: it would cancel the future, which the recorder has yet to set.
         await asyncio.wait({asked}, timeout=PATIENCE)
         done = asked.result() if asked.done() else None

@@ -144,6 +144,7 @@ class Threads:
         recorder = Recorder(path, beside=session.recorder if path else None)
         chat = session.chat_of(Relayed, recorder, provider, model, pinned=pinned)
         chat.given, chat.system, chat.fitting = asked, asked.system, Fitting()
+        chat.waits = False  # the client has its prompt
         bounds = ((name, asked.body.get(name)) for name in BOUNDS)
         chat.params = {name: value for name, value in bounds if type(value) is int}
         if chat.rules.on_cut == "restart":  # what is out cannot be taken back

@@ -8,6 +8,7 @@ by hand comes first, and so does ACTIVE_PROVIDER. Must not know the stages: `cor
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 from holychat.core.failure import HolychatError, StoreTrouble
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     Known = Callable[[Provider], Awaitable[Sequence[str]]]
 
 BY_HAND = "*"  # no provider's name
+LASTS = 0.5  # seconds that it is believed that there is none: a relay has many turns in them
 PATIENCE = 0.5  # seconds that a prompt waits to hear of a migration; without it the settings hold
 
 
@@ -42,6 +44,7 @@ class Split:
         self._told: set[str] = set()  # said once a session
         self._why = ""  # these weights
         self._migration: Migration | None = None
+        self._none_until = 0.0  # there was none a moment ago
 
     def near(self, first: str) -> list[str]:
         """Who else has a part in the split: the first to stand in for `first`."""
@@ -131,8 +134,12 @@ class Split:
         self._weights, self._migration = {}, None
         if by_hand(self._settings):
             return []
-        found = await self._asked(lambda db: _looked(db, self._settings, judge=judge))
+        found = None
+        if time.monotonic() >= self._none_until:
+            found = await self._asked(lambda db: _looked(db, self._settings, judge=judge))
         self._migration, why = found or (None, "")
+        if found is not None and self._migration is None and not why:
+            self._none_until = time.monotonic() + LASTS
         self._weights, self._why = self._settings.split, "by the split"
         if self._migration is not None:
             self._migrate(self._migration)

@@ -24,6 +24,7 @@ from holychat.core.provider import Provider, Secret
 from holychat.engine import health as module
 from holychat.engine.health import Board, Closed, Queued, Standing, Ticket
 from holychat.net.client import Client
+from holychat.store import health as module_update
 from holychat.store.db import Database
 from holychat.store.recorder import Recorder
 from tests import provider as loopback
@@ -475,6 +476,31 @@ async def test_an_answer_costs_two_transactions(shared: World) -> None:
     board.answered(one, None, 0.2, 50)
     board.cancelled(one)
     assert count() == 2
+
+
+@on_loop
+async def test_many_at_once_cost_few_transactions(shared: World) -> None:
+    """What waits for the store by then is done together, and each gets its own answer."""
+    board, shared.limits = shared.board(), Limits(streams=30)
+    await ticket(board, Q)  # the store is open
+    writes: list[object] = []
+    update = module_update.update
+
+    def counted(*given: Any) -> Any:
+        writes.append(given)
+        return update(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module_update, "update", counted)
+        got = await asyncio.gather(*(board.admit(P, 100) for _ in range(50)))
+        tickets = [one for one in got if isinstance(one, Ticket)]
+        assert len(tickets) == 30
+        assert len(writes) < 10
+        for one in tickets:
+            board.answered(one, 0.1, 0.2, 50)
+        stands = await standing(board)
+        assert len(writes) < 20
+    assert (stands.streams, stands.calls, stands.queue) == (0, 30, 20)
 
 
 @on_loop
