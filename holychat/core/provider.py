@@ -7,11 +7,19 @@ provider). Must not resolve settings or read keys: `settings` fills a row in, `w
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+@cache
+def _origin(base_url: str) -> str:
+    parts = urlsplit(base_url)
+    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
 
 
 class Secret:
@@ -104,9 +112,7 @@ class Provider:
     @property
     def origin(self) -> str:
         """`scheme://host:port`, the unit that a key belongs to."""
-        parts = urlsplit(self.base_url)
-        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
-        return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+        return _origin(self.base_url)
 
     def at(self, path: str) -> Provider:
         """The same provider at another path of the same origin; an empty one is its own."""

@@ -7,6 +7,7 @@ then the next; afterwards the answer is gone on with, by the same provider once,
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -115,12 +116,26 @@ def outcome(past: Sequence[Past]) -> Failure:
     firsts = {one.provider: one.failure for one in past}  # the last one of each
     if len(firsts) == 1:
         return last
-    said = "; ".join(failure.what for failure in firsts.values())
+    said = "; ".join(_named(name, failure.what) for name, failure in firsts.items())
     # Wrong keys all over are a matter of configuration; anything else is a bad day.
     kinds = {failure.kind for failure in firsts.values()}
     kind = last.kind if len(kinds) == 1 or last.kind is not Kind.AUTH else Kind.SERVER
     hint = next((failure.hint for failure in firsts.values() if failure.hint), "")
-    return Failure(kind, f"every provider failed: {said}", hint, status=last.status)
+    asked = [one.retry_after for one in firsts.values() if one.retry_after is not None]
+    return Failure(
+        kind,
+        f"every provider failed: {said}",
+        hint,
+        status=last.status,
+        retry_after=min(asked, default=None),  # whoever is up first can be asked then
+    )
+
+
+def _named(name: str, what: str) -> str:
+    """With the provider's name, which may be a word of the sentence, or a part of one."""
+    if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", what):
+        return what
+    return f"{name}: {what}"
 
 
 def share(weights: Mapping[str, float], conversation: str) -> str:

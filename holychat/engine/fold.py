@@ -189,6 +189,7 @@ class Leg:
         self.sent = False
         self.texts: list[str] = []
         self.thoughts: list[str] = []
+        self._calls: list[str] = []  # of tools: no text, but tokens
         self.finish: Finish | None = None
         self.refusal = False
         self._partial = partial
@@ -213,6 +214,9 @@ class Leg:
             self.texts.append(delta.text)
         if delta.reasoning:
             self.thoughts.append(delta.reasoning)
+        if delta.more is not None and delta.calls:
+            said = delta.more["delta"]
+            self._calls += _words([said.get("tool_calls"), said.get("function_call")])
         self.finish = delta.finish or self.finish
         self._usage = delta.usage or self._usage
         self._served = delta.model or self._served
@@ -231,7 +235,7 @@ class Leg:
         out or was refused: it costs nothing."""
         if self._usage is not None:
             return self._usage
-        text, thoughts = "".join(self.texts), "".join(self.thoughts)
+        text, thoughts = "".join(self.texts + self._calls), "".join(self.thoughts)
         refused = failure is not None and not failure.verdict.billed
         if not (text or thoughts) and (refused or not self.sent):
             return None
@@ -244,3 +248,15 @@ class Leg:
             reasoning=thought,
             estimated=True,
         )
+
+
+def _words(called: object) -> list[str]:
+    """All that a piece of a tool call says, but for its id and its type, which no model wrote."""
+    if isinstance(called, str):
+        return [called]
+    if isinstance(called, list):
+        return [word for one in called for word in _words(one)]
+    if isinstance(called, dict):
+        own = (one for name, one in called.items() if name not in ("id", "type"))
+        return [word for one in own for word in _words(one)]
+    return []

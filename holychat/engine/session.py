@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from holychat import env
@@ -55,7 +55,8 @@ class Session:
         self, settings: Settings, environ: Mapping[str, str], silence: float | None = None
     ) -> None:
         self.settings = settings
-        self.learned = Learned(env.home(environ, "cache"), partial(bare, settings))
+        self._bare = cache(partial(bare, settings))
+        self.learned = Learned(env.home(environ, "cache"), self._bare)
         self.prices = Prices(settings.prices, settings.rates)
         timers = Timers(
             connect=settings["timeouts.connect"],
@@ -72,7 +73,7 @@ class Session:
         self.shadow = Shadow(self.split, self.client, self.board, self.recorder, self.choose)
 
     def _price(self, name: str, model: str, usage: Usage) -> int | None:
-        return self.prices.cost(bare(self.settings, name), model, usage, time.time())
+        return self.prices.cost(self._bare(name), model, usage, time.time())
 
     def _policy(self) -> Policy:
         names = ("window", "errors", "calls", "row", "slow", "cooldown", "longest")
@@ -84,7 +85,7 @@ class Session:
 
     async def standings(self, names: Sequence[str]) -> dict[str, Standing]:
         """How these providers do, by what all holychats here met."""
-        return await self.board.standings([bare(self.settings, name) for name in names])
+        return await self.board.standings([self._bare(name) for name in names])
 
     async def shares(self) -> dict[str, float]:
         """Which part of the conversations goes to whom, in per cent; empty without a split."""

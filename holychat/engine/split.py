@@ -131,12 +131,13 @@ class Split:
     async def _learn(self, *, judge: bool) -> list[str]:
         """Find the weights that hold; with `judge`, whether the migration does well too. Returns
         what is to be said of that."""
-        self._weights, self._migration = {}, None
         if by_hand(self._settings):
+            self._weights, self._migration = {}, None
             return []
-        found = None
+        found: tuple[Migration | None, str] | None = None
         if time.monotonic() >= self._none_until:
             found = await self._asked(lambda db: _looked(db, self._settings, judge=judge))
+        # From here on without a wait: another turn may look at the weights at any time.
         self._migration, why = found or (None, "")
         if found is not None and self._migration is None and not why:
             self._none_until = time.monotonic() + LASTS

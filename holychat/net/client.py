@@ -14,6 +14,7 @@ import sys
 import time
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 # httpx imports its command line tool where click and rich are installed, 100 ms that nobody needs.
@@ -463,10 +464,15 @@ class Exchange(Protocol):
 
 def target_of(provider: Provider) -> http1.Target:
     """Where its connections go. Raises httpx.InvalidURL and ValueError."""
-    url = httpx.URL(provider.base_url)
+    return _target(provider.base_url, provider.proxy, provider.ca)
+
+
+@cache
+def _target(base_url: str, proxy: str, ca: str) -> http1.Target:
+    url = httpx.URL(base_url)
     port = url.port or {"https": 443, "http": 80}.get(url.scheme, 0)
     host = url.raw_host.decode("ascii").strip("[]")
-    return http1.Target(url.scheme, host, port, provider.proxy, provider.ca)
+    return http1.Target(url.scheme, host, port, proxy, ca)
 
 
 def _json(provider: Provider, body: dict[str, Any]) -> bytes:

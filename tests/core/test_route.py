@@ -215,6 +215,37 @@ def test_several_have_their_say(kinds: tuple[Kind, Kind], kind: Kind) -> None:
     assert said.hint == "Do something."
 
 
+@pytest.mark.parametrize(
+    ("waits", "wait"),
+    [((7.0, 9.0), 7.0), ((9.0, 7.0), 7.0), ((None, 7.0), 7.0), ((7.0, None), 7.0),
+     ((None, None), None), ((0.0, 7.0), 0.0)],
+)  # fmt: skip
+def test_whoever_is_up_first_says_how_long_to_wait(
+    waits: tuple[float | None, ...], wait: float | None
+) -> None:
+    pairs = zip(("box", "spare"), waits, strict=True)
+    failures = [one for name, asks in pairs for one in past((name, Kind.RATE), after=asks)]
+    assert outcome(failures).retry_after == wait
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "said"),
+    [
+        ("b", "127.0.0.1:1 broke the connection", "b: 127.0.0.1:1 broke the connection"),
+        ("b", "b broke the connection", "b broke the connection"),
+        ("b", "there is no key for b", "there is no key for b"),
+        ("box", "inbox is full", "box: inbox is full"),
+        ("box", "box-2 is full", "box: box-2 is full"),
+        ("box", "box: no (500)", "box: no (500)"),
+        ("a.b", "axb failed", "a.b: axb failed"),
+    ],
+)
+def test_each_is_named_once(name: str, what: str, said: str) -> None:
+    failures = [Past("spare", Failure(Kind.RESET, "spare failed"))]
+    failures.append(Past(name, Failure(Kind.RESET, what)))
+    assert outcome(failures).what == f"every provider failed: spare failed; {said}"
+
+
 # --- A split of the traffic -----------------------------------------------------------------------
 
 WEIGHTS = st.dictionaries(st.sampled_from(NAMES), st.floats(0, 100), max_size=4)

@@ -44,6 +44,7 @@ HOURS = st.builds(
     st.integers(0, 47).map(lambda n: 30 * n),
     st.integers(0, 47).map(lambda n: 30 * n),
     st.sets(st.integers(0, 6), min_size=1).map(lambda days: tuple(sorted(days))),
+    st.just(0),  # prices of long prompts are those of each call, and of no half hour
 )
 RATES = st.builds(
     lambda tariff, special: Rate("p", ("m",), tariff, special=tuple(special)),
