@@ -87,6 +87,14 @@ def wanted(name: str) -> str:
     return program
 
 
+def named(variable: str, install: str) -> str:
+    """What the environment names; skips, and says how to get it, where it names nothing."""
+    value = os.environ.get(variable, "")
+    if not value:
+        pytest.skip(f"`{install}` and set {variable}: see tests/real/README.md")
+    return value
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port: int = taken.getsockname()[1]

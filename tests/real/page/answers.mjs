@@ -117,7 +117,9 @@ export const BIG = {
   hard: "*a **b [c ".repeat(10000),
 };
 
-/* { reasoning, notices, text, ends }; `ends`: stop, cut (the socket), error, deaf. */
+const failed = new Set();  // what fails but once
+
+/* { reasoning, notices, text, ends: "stop" or "error", pace: milliseconds, size: characters }. */
 export function answer(prompt) {
   const [first, second] = prompt.trim().split(/\s+/);
   const made = { reasoning: "", notices: [], text: `You said: ${prompt}`, ends: "stop", pace: 5, size: 7 };
@@ -129,9 +131,8 @@ export function answer(prompt) {
   if (first === "big") return { ...made, text: BIG[second ?? "mixed"], pace: 4, size: 200 };
   if (first === "burst") return { ...made, text: BIG[second ?? "mixed"], pace: 0, size: 1e9 };
   if (first === "slow") return { ...made, text: words(4000), pace: 30 };
-  if (first === "cut") return { ...made, text: "This part came, and then", ends: "cut" };
+  if (first === "flaky" && !failed.has(prompt)) return failed.add(prompt), { ...made, text: "", ends: "error" };
   if (first === "fail") return { ...made, text: "", ends: "error" };
-  if (first === "deaf") return { ...made, text: words(100), pace: 2, ends: "deaf" };
   if (first === "think") {
     return { ...made, reasoning: "First the **question**.\n\n- then\n- the rest\n", text: TOUR,
       notices: ["holysheep 429: asking deepseek"] };

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
+import { cpus, loadavg } from "node:os";
 import { BIG } from "./answers.mjs";
 
 const skip = (why) => { console.log(`skipped: ${why}`); process.exit(77); };
@@ -12,17 +13,14 @@ if (!path) skip("no chromium; name one in HOLYCHAT_TEST_CHROMIUM");
 const need = createRequire(process.cwd() + "/");
 try { need.resolve("playwright-core"); need.resolve("ws"); } catch { skip("npm install playwright-core ws, and run it there"); }
 const { chromium } = need("playwright-core");
-const { relay } = await import("./relay.mjs");
+const [only, wanted] = process.argv.slice(2).reduce(([name, real], each) => each === "--real" ? [name, true] : [each, real], ["", false]);
+const relay = await (wanted ? (await import("./real.mjs")).real() : (await import("./relay.mjs")).relay());
+const { url, token } = relay;
 const pictures = process.env.HOLYCHAT_TEST_PICTURES;
 if (pictures) mkdirSync(pictures, { recursive: true });
 
-// A link that `holychat serve` printed: then what needs the stand-in is left out.
-const link = process.env.HOLYCHAT_TEST_PAGE;
-const stand = link ? null : await relay();
-const url = link ? link.replace(/#.*/, "") : stand.url;
-const token = link ? link.replace(/.*token=/, "") : stand.token;
 const browser = await chromium.launch({ executablePath: path, args: process.getuid?.() === 0 ? ["--no-sandbox"] : [] });
-const wrong = [];
+const wrong = [], asked = [];  // what must not happen; what the page sent
 
 async function opened({ address = `${url}#token=${token}`, width = 1280, height = 800, ...more } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, permissions: ["clipboard-read", "clipboard-write"], ...more });
@@ -32,6 +30,7 @@ async function opened({ address = `${url}#token=${token}`, width = 1280, height 
   page.on("dialog", (dialog) => { wrong.push("a dialog opened"); dialog.dismiss(); });
   page.on("request", (request) => { if (!request.url().startsWith(url)) wrong.push(`outside: ${request.url()}`); });
   page.on("console", (said) => { if (/Refused|violates/.test(said.text())) wrong.push(`policy: ${said.text()}`); });
+  page.on("websocket", (socket) => socket.on("framesent", ({ payload }) => asked.push(JSON.parse(payload))));
   await page.goto(address);
   return page;
 }
@@ -126,7 +125,7 @@ const CHECKS = {
     await ended(page);
     assert.equal(await page.locator(".answer").count(), 1);
     assert.equal(await page.locator(".user").count(), 1);
-    if (stand) assert.equal(stand.asked.at(-1).regenerate, true);
+    assert.equal(asked.at(-1).regenerate, true);
     return page;
   },
 
@@ -274,7 +273,9 @@ const CHECKS = {
       const of = (share) => gaps[Math.min(gaps.length - 1, Math.floor(gaps.length * share))];
       console.log(`    ${pace} ${name}`.padEnd(22), `${(BIG[name].length / 1000).toFixed(0)} kB, ${gaps.length} frames:`,
         [0.5, 0.95, 0.99, 1].map((share) => `${share === 1 ? "max" : "p" + share * 100} ${of(share).toFixed(1)}`).join(", "), "ms");
-      assert.ok(of(0.5) < 34 && of(0.95) < 200, `${pace} ${name}`);  // wide: the machine may be busy
+      // A burst has few frames; and where others use the machine, its frames are not ours to judge.
+      const bound = pace === "big" && loadavg()[0] < 1.25 * cpus().length ? 50 : 200;
+      assert.ok(of(0.5) < 34 && of(0.95) < bound, `${pace} ${name}: p95 over ${bound} ms`);
     }
     return page;
   },
@@ -295,7 +296,7 @@ const CHECKS = {
   },
 
   async "fits a phone and a wide screen, light and dark"() {
-    for (const [width, height] of [[360, 740], [1280, 800], [1600, 900]]) for (const colorScheme of ["light", "dark"]) {
+    for (const [width, height] of [[320, 640], [390, 844], [1280, 800], [1600, 900]]) for (const colorScheme of ["light", "dark"]) {
       const page = await opened({ width, height, colorScheme });
       await page.waitForSelector("#found li", { state: "attached" });
       for (const what of ["tour", "think", "wide", "rtl", "hostile"]) {
@@ -323,15 +324,12 @@ const CHECKS = {
       await page.context().close();
     }
   },
-};
 
-// What only the stand-in can be made to do.
-const FAULTS = {
   async "folds the reasoning, shows notices"() {
     const page = await fresh();
     await ask(page, "think first");
     assert.equal(await page.locator("details").getAttribute("open"), null);
-    assert.match(await text(page, ".note"), /holysheep 429/);
+    assert.match(await text(page, ".note"), /429/);
     await page.click("summary");
     assert.match(await text(page, "details .text"), /First the question/);
     return page;
@@ -339,10 +337,13 @@ const FAULTS = {
 
   async "marks a cut answer, and connects again"() {
     const page = await fresh();
-    await ask(page, "cut it");
+    await started(page, "slow cut");
+    await page.waitForFunction(() => document.querySelector(".answer .text").textContent.length > 20);
+    await relay.cut();
+    await ended(page);
     assert.match(await text(page, ".note"), /cut off/);
-    assert.match(await text(page, ".answer .text"), /This part came/);
-    await page.waitForFunction(() => !document.getElementById("status").textContent, null, { timeout: 5000 });
+    assert.match(await text(page, ".answer .text"), /^word0 word1/);
+    await page.waitForFunction(() => !document.getElementById("status").textContent, null, { timeout: 15000 });
     await ask(page, "and on");
     assert.match(await text(page, ".answer .text"), /You said: and on/);
     return page;
@@ -351,23 +352,112 @@ const FAULTS = {
   async "says an error, and tries again"() {
     const page = await fresh();
     await ask(page, "fail now");
-    assert.match(await text(page, ".wrong"), /Every provider failed/);
+    assert.match(await text(page, ".wrong"), /[Tt]he provider refuses it/);
     await page.click("button:text-is('Try again')");
     await page.waitForSelector("[aria-busy]", { state: "attached" });
     await ended(page);
-    assert.equal(stand.asked.at(-1).text, "fail now");
+    assert.equal(asked.at(-1).text, "fail now");
+    return page;
+  },
+
+  async "tries a failed prompt again, and keeps what was before it"() {
+    const page = await fresh();
+    await ask(page, "before it");
+    await ask(page, "flaky " + Math.random());
+    assert.match(await text(page, ".wrong"), /refuses it/);
+    await page.click("button:text-is('Try again')");
+    await page.waitForFunction(() => /You said: flaky/.test(document.getElementById("log").textContent));
+    await ended(page);
+    await page.reload();
+    await page.waitForFunction(() => document.querySelectorAll(".answer").length === 2);
+    assert.match(await text(page, ".user >> nth=0"), /before it/);
+    await ask(page, "fail and reload");
+    await page.reload();
+    await page.waitForFunction(() => document.getElementById("prompt").value === "fail and reload");
+    return page;
+  },
+
+  async "opens again what was open, also when the relay comes late"() {
+    const page = await fresh();
+    await ask(page, "still here");
+    await page.route("**/api/**", (route) => route.abort());
+    await page.reload();
+    await page.waitForFunction(() => /does not answer/.test(document.getElementById("status").textContent));
+    await page.unroute("**/api/**");
+    await page.waitForFunction(() => document.getElementById("title").textContent === "still here");
+    return page;
+  },
+
+  async "shows what another tab said"() {
+    const page = await fresh();
+    await ask(page, "one of two tabs");
+    const other = await page.context().newPage();
+    await other.goto(`${url}#token=${token}`);
+    await other.click("#found >> text=one of two tabs");
+    await other.waitForSelector(".answer");
+    await ask(other, "the other of two");
+    await page.evaluate(() => dispatchEvent(new Event("focus")));
+    await page.waitForFunction(() => /You said: the other/.test(document.getElementById("log").textContent));
+    return page;
+  },
+
+  async "holds the focus in a long list, one stop of the Tab key"() {
+    const page = await fresh();
+    await page.route("**/api/conversations?*", (route) => {
+      const limit = +new URL(route.request().url()).searchParams.get("limit");
+      const all = Array.from({ length: 200 }, (_, at) => ({ id: `id${at}`, title: `number ${at}`, updated: Date.now() - at * 6e5, model: "m" }));
+      route.fulfill({ json: { conversations: all.slice(0, limit) } });
+    });
+    await page.keyboard.press("Control+k");
+    await page.keyboard.type("number");
+    await page.waitForFunction(() => document.querySelectorAll("#found button").length === 51);
+    assert.equal(await page.locator("#found button[tabindex='0']").count(), 1);
+    await page.keyboard.press("ArrowDown");
+    await page.keyboard.press("End");
+    await page.keyboard.press("Enter");  // on More
+    await page.waitForFunction(() => /^number 50/.test(document.activeElement.textContent));
+    await page.keyboard.press("Home");
+    await page.waitForFunction(() => /^number 0/.test(document.activeElement.textContent));
+    await page.keyboard.press("Tab");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "log");
+    return page;
+  },
+
+  async "says where a link leads, and loads no picture"() {
+    const page = await fresh();
+    await ask(page, "hostile hosts");
+    const links = await page.evaluate(() => [...document.querySelectorAll(".text a")].map((each) => each.textContent.replace("\u00a0", " | ")));
+    assert.deepEqual(links, ["Image: a picture | evil.example", "https://good.example | evil.example", "fine | good.example",
+      "https://good.example/", "https://good.example/x_y", "me | a@b.example"]);
+    return page;
+  },
+
+  async "goes with a finger: Enter adds a line, nothing calls the keyboard"() {
+    const page = await opened({ width: 390, height: 844, hasTouch: true, isMobile: true });
+    await page.waitForSelector("#found li", { state: "attached" });
+    await page.fill("#prompt", "one");
+    await page.press("#prompt", "Enter");
+    assert.equal(await page.inputValue("#prompt"), "one\n");
+    await page.tap("#send");
+    await page.waitForFunction(() => /You said: one/.test(document.getElementById("log").textContent));
+    await page.tap("#menu");
+    await page.waitForFunction(() => document.activeElement.id === "shut");
+    await page.tap("#found button >> nth=0");
+    await page.waitForFunction(() => !document.body.classList.contains("listed"));
+    assert.notEqual(await page.evaluate(() => document.activeElement.id), "prompt");
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 390);
     return page;
   },
 
   async "waits for a relay that is away, and then sends"() {
     const page = await fresh();
-    await stand.close();
+    await relay.close();
     await page.waitForFunction(() => /Trying again/.test(document.getElementById("status").textContent));
     await page.fill("#prompt", "kept until then");
     await page.press("#prompt", "Enter");
     await page.waitForFunction(() => /is kept/.test(document.getElementById("status").textContent));
     assert.equal(await page.inputValue("#prompt"), "kept until then");
-    await stand.listen();
+    await relay.listen();
     await page.waitForFunction(() => /You said: kept/.test(document.querySelector(".answer .text")?.textContent ?? ""), null, { timeout: 20000 });
     assert.equal(await page.inputValue("#prompt"), "");
     return page;
@@ -375,11 +465,13 @@ const FAULTS = {
 
   async "leaves a relay that does not react to stop"() {
     const page = await fresh();
-    await started(page, "deaf relay");
+    await started(page, "slow relay");
     await page.waitForSelector(".text p");
+    await relay.deaf();
     await page.press("#prompt", "Escape");
     await page.waitForSelector("[aria-busy]", { state: "detached", timeout: 9000 });
-    await page.waitForFunction(() => !document.getElementById("status").textContent, null, { timeout: 9000 });
+    await relay.hear();
+    await page.waitForFunction(() => !document.getElementById("status").textContent, null, { timeout: 15000 });
     await ask(page, "next one");
     assert.match(await text(page, ".answer .text"), /You said: next one/);
     return page;
@@ -387,9 +479,8 @@ const FAULTS = {
 };
 
 let failed = 0;
-const only = process.argv[2];
-for (const [name, check] of Object.entries({ ...CHECKS, ...(stand ? FAULTS : {}) })) {
-  if (only && !name.includes(only)) continue;
+for (const [name, check] of Object.entries(CHECKS)) {
+  if (!name.includes(only)) continue;
   try {
     const page = await check();
     assert.deepEqual(wrong.splice(0), []);
@@ -402,6 +493,7 @@ for (const [name, check] of Object.entries({ ...CHECKS, ...(stand ? FAULTS : {})
   }
 }
 await browser.close();
-await stand?.close();
+await relay.close();
+relay.remove();
 console.log(failed ? `${failed} failed` : "all well");
 process.exit(failed ? 1 : 0);

@@ -7,8 +7,18 @@ import { createRequire } from "node:module";
 import { answer } from "./answers.mjs";
 
 const { WebSocketServer } = createRequire(process.cwd() + "/")("ws");  // of the folder it is run in
-const PAGE = new URL("../../../holychat/commands/serve/page.html", import.meta.url);
+const read = (name) => readFileSync(new URL(`../../../holychat/commands/serve/page/${name}`, import.meta.url), "utf8");
 const sleep = (time) => new Promise((done) => setTimeout(done, time));
+
+/* The page in one piece, as commands/serve/page.py makes it. */
+function joined() {
+  return read("index.html")
+    .replace(/<link rel="stylesheet" href="(.*?)">/, (_, name) => `<style>\n${read(name)}</style>`)
+    .replace(/(?:<script src=".*?"><\/script>\n)+/, (tags) => {
+      const parts = [...tags.matchAll(/src="(.*?)"/g)].map(([, name]) => read(name)).join("\n");
+      return `<script>\n"use strict";\n(() => {\n${parts}})();\n</script>\n`;
+    });
+}
 
 function policy(page) {
   const hash = (tag) => {
@@ -21,7 +31,8 @@ function policy(page) {
 }
 
 export async function relay({ token = randomBytes(16).toString("base64url"), port = 0 } = {}) {
-  const store = new Map(), sockets = new Set(), asked = [];
+  const store = new Map(), sockets = new Set();
+  let deaf = false;
   const server = createServer((request, response) => {
     const url = new URL(request.url, "http://relay"), [, api, what, id] = url.pathname.split("/");
     const send = (status, value) => {
@@ -29,7 +40,7 @@ export async function relay({ token = randomBytes(16).toString("base64url"), por
       response.end(JSON.stringify(value));
     };
     if (url.pathname === "/") {
-      const page = readFileSync(PAGE, "utf8");
+      const page = joined();
       response.writeHead(200, { "Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy(page),
         "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer" });
       return response.end(page);
@@ -62,7 +73,7 @@ export async function relay({ token = randomBytes(16).toString("base64url"), por
     socket.on("close", () => { sockets.delete(socket); if (running) running.stopped = true; });
     socket.on("message", async (data) => {
       const asks = JSON.parse(data);
-      asked.push(asks);
+      if (deaf) return;
       if (asks.type === "cancel") { if (running) running.stopped = true; return; }
       const mine = running = { stopped: false };
       await turn(socket, asks, mine);
@@ -71,11 +82,11 @@ export async function relay({ token = randomBytes(16).toString("base64url"), por
   }
 
   async function turn(socket, { text, conversation, model, regenerate }, mine) {
-    const tell = (type, more = {}) => socket.readyState === 1 && socket.send(JSON.stringify({ type, ...more }));
-    const said = answer(text), [provider, name] = model === "auto" ? ["deepseek", "deepseek-chat"] : model.split(/\/(.*)/);
+    const tell = (type, more = {}) => socket.readyState === 1 && !deaf && socket.send(JSON.stringify({ type, ...more }));
+    const said = answer(text), [provider, name] = !model || model === "auto" ? ["deepseek", "deepseek-chat"] : model.split(/\/(.*)/);
     if (said.ends === "error") {
       await sleep(50);
-      return tell("error", { message: "Every provider failed: holysheep 503.", hint: "Try again in a minute." });
+      return tell("error", { message: "the provider refuses it", hint: "Try again in a minute." });
     }
     const id = conversation || randomBytes(6).toString("hex");
     if (!store.has(id)) store.set(id, { id, title: text.slice(0, 60), updated: Date.now(), provider, model: name, messages: [] });
@@ -97,8 +108,7 @@ export async function relay({ token = randomBytes(16).toString("base64url"), por
     };
     await stream("reasoning", said.reasoning);
     await stream("delta", said.text, (piece) => { part.text += piece; });
-    if (said.ends === "cut") return socket.terminate();
-    if (said.ends === "deaf") await sleep(60000);
+    store.get(id).updated = Date.now();
     tell("done", { finish: mine.stopped ? "interrupted" : "stop", cost: 4e-4, cost_text: "$0.0004", seconds: 2.41,
       first: 0.31, provider, model: name, seams: [],
       usage: { prompt: 412, completion: part.text.length >> 2, cached: 128, reasoning: 0, estimated: mine.stopped } });
@@ -108,14 +118,17 @@ export async function relay({ token = randomBytes(16).toString("base64url"), por
   const listen = () => new Promise((done) => server.listen(at, "127.0.0.1", () => { at = server.address().port; done(); }));
   await listen();
   return {
-    token, store, asked, listen,
+    token, store, listen,
     get url() { return `http://127.0.0.1:${at}/`; },
+    deaf() { deaf = true; },
+    hear() { deaf = false; },
     cut() { for (const each of sockets) each.terminate(); },
     close() {
       this.cut();
       server.closeAllConnections();
       return new Promise((done) => server.close(done));
     },
+    remove() {},
   };
 }
 
