@@ -81,7 +81,7 @@ class Recorder:
         self.warnings: deque[str] = beside.warnings if beside else deque()
         self._beside = beside
         self._others: dict[Recorder, None] = {}  # beside this one, with an open turn or debts
-        self._ours = ours if beside is None else beside._ours  # noqa: SLF001 - ours
+        self._ours: bool = ours if beside is None else beside._ours  # noqa: SLF001 - ours
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._hurry = threading.Event()

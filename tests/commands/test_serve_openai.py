@@ -287,7 +287,7 @@ async def test_models_by_name(place: Place) -> None:
         (error(400, "temperature is wrong"), 400, "t"),
         (error(422, "temperature is wrong"), 422, "t"),
         (error(400, "maximum context length is 5 tokens"), 400, "context_length_exceeded"),
-        ([Status(200, {"content-type": "text/html"}), b"<p>hello</p>"], 502, "not-the-protocol"),
+        ([Status(200, {"content-type": "text/html"}), b"<p>hello</p>"], 502, "not_the_protocol"),
         ([chunk(finish="stop"), DONE], 502, "empty"),
         ([Hang()], 504, "timeout"),
     ],
@@ -481,7 +481,7 @@ async def test_the_limits_hold(place: Place) -> None:
             assert (await relay.chat("hi")).status == 200
             got = await relay.chat("hi", max_tokens=5000)
             assert got.status == 429
-            assert got.error["type"] == "limit-reached"
+            assert got.error["type"] == "limit_reached"
             assert len(called(server)) == 1
 
 

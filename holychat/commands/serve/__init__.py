@@ -2,7 +2,7 @@
 
 Owns the start: what must be there, who may be let in, and the one line with the way in.
 
-host     the process: its socket, its signals, several workers
+host     the process: its socket, its clients, its signals, several workers
 app      the routes
 guard    who may come in
 desk     what all requests share: the session, the choice of models, the bound on streams
@@ -10,23 +10,26 @@ openai   OpenAI's form; chat: the seed documents'; socket: the WebSocket
 stream   an answer on its way to a client
 body     what comes in; errors: what went wrong
 shelf    the conversations of the store; page: the web page; openapi: the description
-status   the access log and the live line
+status   the access log, the live line, the figures of all workers
 secret   the token
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from holychat import env
-from holychat.core.failure import SettingsError, UsageError
+from holychat.core.failure import HolychatError, SettingsError, UsageError
 from holychat.exits import Exit
 
 if TYPE_CHECKING:
@@ -34,8 +37,11 @@ if TYPE_CHECKING:
 
     from holychat.commands.serve.guard import Door
     from holychat.commands.serve.status import Status
+    from holychat.engine.session import Session
     from holychat.settings import Settings
+    from holychat.store.db import Database
 
+PACKAGES = ("starlette", "uvicorn", "websockets")
 INSTALL = "pip install 'holychat[serve]'"
 MOST = 1 << 20  # bytes of a body
 STREAMS = 256
@@ -65,14 +71,16 @@ def run(settings: Settings, asked: Asked) -> int:
     # httpx imports its command line tool where click is installed, and uvicorn brings click.
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     try:
-        import starlette  # noqa: F401 - only whether it is there
-        import uvicorn  # noqa: F401
+        for name in PACKAGES:  # only whether they are there
+            import_module(name)
     except ImportError as error:
-        raise SettingsError("`holychat serve` needs two more packages", INSTALL) from error
+        raise SettingsError("`holychat serve` needs three more packages", INSTALL) from error
     from holychat.commands.serve import guard, host, secret
+    from holychat.commands.serve.status import Status, Sums, lively
 
     token = secret.token(
-        asked.token_file or os.path.join(env.home(os.environ, "data"), secret.NAME)
+        os.path.expanduser(asked.token_file)
+        or os.path.join(env.home(os.environ, "data"), secret.NAME)
     )
     for notice in () if asked.quiet else settings.notices:
         env.err(f"holychat: {notice}", dim=True)
@@ -83,14 +91,20 @@ def run(settings: Settings, asked: Asked) -> int:
     if _everywhere(asked.host):
         shown = "127.0.0.1"
     env.out(f"http://{shown}:{port}/#token={token}")
-    if asked.workers == 1:
-        code = _serve(settings, asked, rules, sock)
+    many, quiet = asked.workers, asked.quiet
+    sums, live = Sums(many + 1), lively() and not quiet
+    # With several the live line is the parent's, whose own row stays empty.
+    own = Status(settings.cash, sums, many, quiet=quiet, live=live)
+    if many == 1:
+        code = _serve(settings, asked, rules, sock, own)
     else:
-        code = host.several(
-            asked.workers,
-            lambda: _serve(settings, asked, rules, sock),
-            lambda text: env.err(f"holychat: {text}"),
-        )
+        parent = os.getpid()
+
+        def work(number: int) -> int:
+            status = Status(settings.cash, sums, number, quiet=quiet, beside=live)
+            return _serve(settings, asked, rules, sock, status, parent)
+
+        code = host.several(many, work, sock, own)
     if code < 0:
         env.end_by(signal.Signals(-code))
     return code
@@ -104,14 +118,27 @@ def _checked(asked: Asked) -> None:
             "They also need a name for this one: --allow-host NAME.",
         )
     for origin in asked.origins:
-        scheme, _, rest = origin.rstrip("/").partition("://")
-        if scheme.lower() not in ("http", "https") or not rest or "/" in rest or "*" in rest:
+        found = _ORIGIN.fullmatch(origin)
+        usual = {"http": "80", "https": "443"}
+        # A browser does not say the usual port.
+        if not found or _bad_port(found[2]) or found[2] == usual[found[1].lower()]:
             raise UsageError(
                 f"--allow-origin takes an origin like https://example.org, not {origin}"
             )
     for name in asked.hosts:
-        if not name.strip() or any(mark in name for mark in "/*@ "):
+        found = _HOST.fullmatch(name)
+        if not found or _bad_port(found[1]):
             raise UsageError(f"--allow-host takes a host name, not {name}")
+
+
+# As browsers say them: other alphabets in punycode.
+_NAME = r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{1,5}))?"
+_HOST = re.compile(_NAME)
+_ORIGIN = re.compile(rf"([Hh][Tt][Tt][Pp][Ss]?)://{_NAME}/?")
+
+
+def _bad_port(port: str | None) -> bool:
+    return port is not None and not (0 < int(port) <= 65535 and port == str(int(port)))
 
 
 def _loopback(host: str) -> bool:
@@ -126,33 +153,56 @@ def _everywhere(host: str) -> bool:
     return False
 
 
-def _serve(settings: Settings, asked: Asked, rules: Door, sock: socket) -> int:
-    """One process; returns 0, or the signal that ended it, negative."""
-    from holychat.commands.serve.status import Status, lively
-
-    live = lively() and asked.workers == 1 and not asked.quiet
-    status = Status(settings.cash, quiet=asked.quiet, live=live)
-    return asyncio.run(_serving(settings, asked, rules, sock, status))
+def _serve(
+    settings: Settings, asked: Asked, rules: Door, sock: socket, status: Status, parent: int = 0
+) -> int:
+    """One process, `parent`'s worker if given; returns 0, or the signal that ended it, negative."""
+    return asyncio.run(_serving(settings, asked, rules, sock, status, parent))
 
 
 async def _serving(
-    settings: Settings, asked: Asked, rules: Door, sock: socket, status: Status
+    settings: Settings, asked: Asked, rules: Door, sock: socket, status: Status, parent: int
 ) -> int:
     from holychat.commands.serve.app import build
     from holychat.commands.serve.desk import Desk
     from holychat.commands.serve.host import Server
+    from holychat.commands.serve.status import Words
     from holychat.engine.session import Session
 
+    logging.getLogger().addHandler(Words(status))
     session = Session(settings, os.environ, asked.timeout)
     desk = Desk(session, status, asked.streams, asked.waiting)
-    server = Server(build(desk, rules), desk, asked.most)
-    line = asyncio.create_task(status.run())
+    server = Server(build(desk, rules), desk, asked.most, parent)
+    beside = [asyncio.create_task(status.run()), asyncio.create_task(_bury(session, status))]
     try:
         await server.serve([sock])
     finally:
-        line.cancel()
-        await asyncio.gather(line, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await session.aclose()
         for warning in session.recorder.warnings:
             status.say(warning)
     return -server.caught if server.caught else Exit.OK
+
+
+async def _bury(session: Session, status: Status) -> None:
+    """Close the turns that dead holychats left open; with what came of them they are answers that
+    were cut. What stood at their prompts stays where it is, for the REPL to offer."""
+    with suppress(HolychatError):  # a store that fails is told of at the first turn
+        many = await session.stored(_closed) if session.recorder.path else 0
+        if many:
+            answers = "1 answer is" if many == 1 else f"{many} answers are"
+            status.say(f"{answers} kept as cut, which a holychat left open that was killed")
+
+
+def _closed(db: Database) -> int:
+    from holychat.store.turns import bury_open
+
+    query = "SELECT count(*) AS many FROM turns WHERE writer IS NOT NULL"
+    if not db.rows(query)[0]["many"]:
+        return 0
+    with db.write():
+        before = db.rows(query)[0]["many"]
+        bury_open(db)
+        return int(before - db.rows(query)[0]["many"])

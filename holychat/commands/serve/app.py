@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
@@ -80,7 +80,10 @@ def build(desk: Desk, rules: Door) -> App:
         Route("/api/conversations/{identity}", conversation),
         WebSocketRoute("/ws", talk),
     ]
-    handlers: dict[Any, Any] = {Refused: _refused, HTTPException: _lost, HolychatError: _failed}
+    handlers: dict[Any, Any] = {
+        Refused: _refused, HTTPException: _lost, HolychatError: _failed, ClientDisconnect: _left,
+        Exception: _broken,
+    }  # fmt: skip
     inner = Starlette(routes=routes, exception_handlers=handlers)
     return _Logged(desk, Guard(inner, rules))
 
@@ -107,27 +110,47 @@ class _Logged:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        began, status, size = time.monotonic(), 101 if scope["type"] == "websocket" else 0, 0
-
-        async def counted(event: Any) -> None:
-            nonlocal status, size
-            if event["type"].endswith("response.start"):
-                status = event["status"]
-            else:
-                size += len(event.get("body") or event.get("text") or b"")
-            await send(event)
-
+        began, seen = time.monotonic(), _Seen(send)
         # Whoever writes a long answer may have to drop a reader who does not read (stream.py).
         scope[SOCKET] = getattr(getattr(send, "__self__", None), "transport", None)
         try:
-            await self._app(scope, receive, counted)
+            await self._app(scope, receive, seen)
         except Exception as error:  # noqa: BLE001 - the last resort, and it says so
             self._desk.fault(error)
-            if not status and scope["type"] == "http":
-                await JSONResponse(_BUG, 500)(scope, receive, counted)
+            if not seen.status and scope["type"] == "http":
+                await JSONResponse(_BUG, 500)(scope, receive, seen)
         finally:
-            method, more = scope.get("method", "WS"), scope.get(LOG, "")
-            self._desk.status.request(method, scope["path"], status, size, began, more)
+            more = scope.get(LOG, "")
+            if scope["type"] == "http" and seen.status:  # a socket says it of each answer
+                if not seen.whole:
+                    more += " left"
+                elif LOG in scope and self._desk.cut.is_set():
+                    more += " cut: the relay was stopped"
+            method, path = scope.get("method", "WS"), scope["path"]
+            self._desk.status.request(method, path, seen.status, seen.size, began, more)
+
+
+class _Seen:
+    """What went out. `whole`: a response did to its end."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+        self.size = 0
+        self.whole = False
+
+    async def __call__(self, event: Any) -> None:
+        kind = event["type"]
+        if kind.endswith("response.start"):
+            self.status = event["status"]
+        elif kind == "websocket.accept":
+            self.status = 101
+        elif kind == "websocket.close":
+            self.status = self.status or 403  # which uvicorn makes of it
+        else:
+            self.size += len(event.get("body") or event.get("text") or b"")
+            self.whole = not event.get("more_body", False)
+        await self._send(event)
 
 
 _BUG = {
@@ -140,13 +163,27 @@ _BUG = {
 }
 
 
-async def _refused(_: Request, error: Refused) -> Response:
+async def _refused(request: Request, error: Refused) -> Response:
+    said = error.error
+    # What is wrong with a request is its client's to know, and may quote it.
+    why = said["message"] if error.status >= 500 else said["code"] or said["param"] or ""
+    request.scope.setdefault(LOG, why)
     return Response(error.body, error.status, error.headers, "application/json")
+
+
+async def _broken(_: Request, __: Exception) -> Response:
+    """The error itself goes on to _Logged."""
+    return JSONResponse(_BUG, 500)
+
+
+async def _left(_: Request, __: ClientDisconnect) -> None:
+    """Nobody is there to be answered."""
 
 
 async def _lost(request: Request, error: HTTPException) -> Response:
     what = {404: "there is nothing at this path", 405: "this path has no such method"}
-    answer = Refused(error.status_code, what.get(error.status_code, error.detail), "not_found")
+    code = "method_not_allowed" if error.status_code == 405 else "not_found"
+    answer = Refused(error.status_code, what.get(error.status_code, error.detail), code)
     answer.headers.update(error.headers or {})
     return await _refused(request, answer)
 
@@ -160,12 +197,8 @@ async def _failed(request: Request, error: HolychatError) -> Response:
 
 async def _listed(desk: Desk) -> Response:
     """The models for the page: the same list, with the configured one marked."""
-    try:
-        chosen = await desk.choose(AUTO)
-        default = f"{chosen.provider.name}/{chosen.model}"
-    except Refused:  # no key yet: the page says so at the first prompt
-        default = ""
     names = [f"{name}/{model}" for name, model in await desk.models()]
+    default = desk.default()  # none without a key: the page says so at the first prompt
     rows = [{"id": AUTO, "default": False}, *({"id": n, "default": n == default} for n in names)]
     return JSONResponse({"object": "list", "models": rows, "data": rows})
 
@@ -190,12 +223,11 @@ async def _health(desk: Desk) -> dict[str, Any]:
         }
         for name, one in found.items()
     }
-    well = any(one.state != "open" and not one.refused for one in found.values())
     return {
-        "status": "healthy" if well and not desk.closing else "degraded",
+        "status": desk.health(found),
         "service": "holychat",
         "version": __version__,
-        "streams": desk.status.streams,
+        "streams": desk.status.sums.of("streams"),
         "store": desk.session.recorder.keeping,
         "providers": providers,
     }
@@ -211,9 +243,10 @@ async def _metrics(desk: Desk) -> str:
         said = await desk.session.stored(lambda db: statistics.records(db, Period(), settings))
         text = exposition(said.entries, said.paces)
     own = (
-        ("holychat_relay_streams", "Answers that are under way.", "gauge", desk.status.streams),
-        ("holychat_relay_requests_total", "Requests.", "counter", desk.status.requests),
+        ("holychat_relay_streams", "Answers that are under way.", "gauge", "streams"),
+        ("holychat_relay_requests_total", "Requests.", "counter", "requests"),
     )
-    for name, said_of, kind, value in own:
+    for name, said_of, kind, which in own:  # of all workers: a scrape meets any of them
+        value = desk.status.sums.of(which)
         text += f"# HELP {name} {said_of}\n# TYPE {name} {kind}\n{name} {value}\n"
     return text

@@ -29,6 +29,8 @@ async def read(request: Request) -> dict[str, Any]:
         raise Refused(408, "the body did not come in time", "timeout") from error
     try:
         value = json.loads(raw, parse_constant=_no_number)
+    except _NumberError as error:
+        raise Refused(400, f"the body is no JSON: {error} is none", "bad_json") from error
     except (ValueError, RecursionError) as error:
         raise Refused(400, "the body is no JSON", "bad_json") from error
     if not isinstance(value, dict):
@@ -38,8 +40,12 @@ async def read(request: Request) -> dict[str, Any]:
     return value
 
 
+class _NumberError(ValueError):
+    """Python reads NaN and Infinity, which JSON does not have."""
+
+
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(name)
+    raise _NumberError(name)
 
 
 def _deep(value: object) -> bool:

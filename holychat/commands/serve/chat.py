@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from holychat.commands.serve import body as bodies
+from holychat.commands.serve.errors import Refused
 from holychat.commands.serve.openai import Chunks
 from holychat.commands.serve.stream import Stream
 from holychat.engine.relay import given
@@ -18,13 +19,20 @@ if TYPE_CHECKING:
 
     from holychat.commands.serve.desk import Desk
     from holychat.commands.serve.guard import Receive, Scope, Send
+    from holychat.core.chat import Delta
 
 
 class Lines(Chunks):
-    """The same chunks, with `content`."""
+    """The same chunks, with `content`: all of the text, and nothing else."""
 
     def text(self, text: str, quoted: str) -> str:
         return super().text(text, quoted)[:-3] + f',"content":{quoted}}}\n\n'
+
+    def beside(self, delta: Delta) -> dict[str, Any]:
+        said = super().beside(delta)
+        if delta.text:
+            return {**said, "content": delta.text}
+        return {name: value for name, value in said.items() if name != "content"}
 
 
 async def chat(desk: Desk, scope: Scope, receive: Receive, send: Send, request: Request) -> None:
@@ -38,8 +46,11 @@ async def chat(desk: Desk, scope: Scope, receive: Receive, send: Send, request: 
 
 
 def messages_of(desk: Desk, message: str, history: object) -> list[dict[str, Any]]:
-    """All that is sent: the configured system prompt, where the history has none of its own."""
+    """All that is sent: the configured system prompt, where the history has none of its own.
+    Raises Refused."""
     said = bodies.history(history)
+    if not message.strip():
+        raise Refused(400, "message must have something in it", param="message")
     system = desk.settings["system"]
     if system and not any(one["role"] == "system" for one in said):
         said.insert(0, {"role": "system", "content": system})

@@ -12,16 +12,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holychat import env
-from holychat.commands.serve.errors import Refused, refused
-from holychat.core.failure import Failure, HolychatError, Kind
+from holychat.commands.serve.errors import KEYLESS, LIMITED, Refused, refused
+from holychat.core.choose import match, nearest
+from holychat.core.failure import Failure, HolychatError, Kind, SettingsError, key_variable
 from holychat.core.provider import DEMO
+from holychat.engine.choice import by_hand, chosen, substitutes
 from holychat.engine.relay import Relayed, Threads
+from holychat.screen.words import price
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from holychat.commands.serve.status import Status
-    from holychat.core.chat import Turn
+    from holychat.core.chat import Turn, Usage
+    from holychat.core.health import Standing
     from holychat.core.provider import Provider
     from holychat.engine.conversation import Chat
     from holychat.engine.relay import Given
@@ -31,6 +35,8 @@ AUTO = "auto"
 FRESH = 30.0  # seconds for which a choice holds: its key may be a command to run
 CHOICES = 256
 LISTING = 5.0  # seconds that a provider has to list its models
+UNLISTED = 60.0  # seconds for which one that did not is not asked again
+STORE = "x-holychat-store"  # the header
 KEPT = 0.5  # seconds that the end of an answer waits to be in the store
 LONGEST = 300  # characters of a model's name
 
@@ -41,6 +47,30 @@ class Choice(NamedTuple):
     provider: Provider
     model: str
     pinned: bool
+
+
+class Cut(asyncio.Event):
+    """Set when all that runs has to end. Who has to may wait for it, or be told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[Callable[[], None]] = set()
+
+    @contextmanager
+    def telling(self, end: Callable[[], None]) -> Iterator[None]:
+        """While this lasts, `end` is called when it is set; at once where it is already."""
+        self._told.add(end)
+        try:
+            if self.is_set():
+                end()
+            yield
+        finally:
+            self._told.discard(end)
+
+    def set(self) -> None:
+        super().set()
+        for end in [*self._told]:
+            end()
 
 
 class Desk:
@@ -54,9 +84,13 @@ class Desk:
         self.most = most
         self.waiting = waiting  # seconds of silence after which a client gets a comment
         self.closing = False  # nobody new is let in
-        self.cut = asyncio.Event()  # what runs ends now
+        self.cut = Cut()  # what runs ends now
         self._choices: dict[str, tuple[float, Choice]] = {}
         self._said: set[str] = set()
+        self._listing: dict[str, asyncio.Task[None]] = {}  # who is asked for its models now
+        self._unlisted: dict[str, float] = {}  # until when who listed none is left alone
+        if session.purse is not None:
+            session.purse.hint = LIMITED
 
     @contextmanager
     def seat(self) -> Iterator[None]:
@@ -87,6 +121,10 @@ class Desk:
         if known is not None and time.monotonic() < known[0]:
             return known[1]
         try:
+            who, _ = chosen(self.settings, self.session.learned.models, name, "")
+            if not self.settings.has_key(who):
+                hint = KEYLESS.format(key_variable(who))
+                raise SettingsError(f"there is no key for {who}", hint)
             provider, model = await self.session.choose(name)
             found = Choice(provider, model, self.session.pins(name, ""))
         except HolychatError as error:
@@ -98,19 +136,22 @@ class Desk:
 
     async def turn(self, asked: Given, headers: Mapping[str, str]) -> Relayed:
         """A turn for a client that brings its conversation along. Raises Refused."""
+        stores = {value.strip().lower() for name, value in headers.items() if name == STORE}
+        if stores - {"", "none"}:
+            raise Refused(400, f"{STORE} must be none, or not there", "bad_header", param=STORE)
+        keep = "none" not in stores
         choice = await self.choose(asked.body.get("model"))
-        keep = headers.get("x-holychat-store", "").strip().lower() != "none"
         return await self.threads.open(
             choice.provider, choice.model, asked, pinned=choice.pinned, keep=keep
         )
 
     def explained(self, failure: Failure, chat: Chat) -> Refused:
         """The answer to a turn that failed."""
-        turn = chat.latest
-        hint = failure.hint
+        turn, near = chat.latest, ""
         if turn is not None and failure.kind is Kind.MODEL:
-            hint = self.session.explain(failure, turn.provider, turn.model)
-        return refused(failure, hint)
+            found = nearest(turn.model, self.session.learned.models(turn.provider))
+            near = f"Did you mean {' or '.join(found)}?" if found else ""
+        return refused(failure, near)
 
     def note(self, text: str) -> None:
         """Something for whoever runs the relay; the same thing once."""
@@ -127,6 +168,22 @@ class Desk:
         """A turn has ended, however."""
         if turn is not None and turn.usage is not None:
             self.status.cost += turn.usage.cost or 0
+            self.status.unpriced += turn.usage.partly
+
+    def health(self, found: Mapping[str, Standing]) -> str:
+        """Whether `auto` gets an answer now: from who is configured, or who stands in for them.
+
+        `found` is how those do that have a key, or need none.
+        """
+        try:
+            first, split = self.settings.active(), self.session.split
+            others = substitutes(self.settings, first, split.near(first))
+            asked = {first, *others, *(() if by_hand(self.settings) else self.settings.split)}
+        except HolychatError:
+            asked = set()
+        standings = [found[name] for name in asked if name in found]
+        well = any(one.state != "open" and not one.refused for one in standings)
+        return "healthy" if well and not self.closing else "degraded"
 
     async def models(self) -> list[tuple[str, str]]:
         """(provider, model) of all that can be asked, the configured one's first."""
@@ -134,7 +191,8 @@ class Desk:
         names = [name for name in settings.names() if name != DEMO and settings.has_key(name)]
         active = settings.active()
         names = [active, *(name for name in names if name != active)]
-        await asyncio.gather(*(self._ask(name) for name in names))
+        if listing := {task for task in map(self._listed, names) if task is not None}:
+            await asyncio.wait(listing)
         found: dict[tuple[str, str], None] = {}
         for name in names:
             default = settings[f"providers.{name}.model"]
@@ -143,16 +201,36 @@ class Desk:
             found.update(dict.fromkeys((name, model) for model in ids))
         return [*found]
 
-    async def _ask(self, name: str) -> None:
-        """For its list, where it never was."""
-        session = self.session
-        if session.learned.models_age(name, time.time()) is not None:
-            return
+    def default(self) -> str:
+        """`auto` as `provider/model`, as far as it is known without asking anybody; else empty."""
+        settings, learned = self.settings, self.session.learned
+        try:
+            name, model = chosen(settings, learned.models, "", "")
+            known, own = learned.models(name), settings[f"providers.{name}.model"]
+            if model and model != own:
+                model = match(model, known)
+        except HolychatError:
+            return ""
+        model = model or own or next(iter(known), "")
+        return f"{name}/{model}" if model and settings.has_key(name) else ""
+
+    def _listed(self, name: str) -> asyncio.Task[None] | None:
+        """The asking for its list, where it never was; one for all who want it."""
+        task = self._listing.get(name)
+        if task is None and self.session.learned.models_age(name, time.time()) is None:
+            if time.monotonic() < self._unlisted.get(name, 0.0):
+                return None
+            task = self._listing[name] = asyncio.create_task(self._list(name))
+            task.add_done_callback(lambda _: self._listing.pop(name, None))
+        return task
+
+    async def _list(self, name: str) -> None:
         try:
             async with asyncio.timeout(LISTING):
-                await session.models(await asyncio.to_thread(self.settings.provider, name))
-        except (HolychatError, TimeoutError):
-            pass  # it lists nothing now; it may be asked all the same
+                provider = await asyncio.to_thread(self.settings.provider, name)
+                await self.session.models(provider)
+        except (HolychatError, TimeoutError):  # it may be asked for an answer all the same
+            self._unlisted[name] = time.monotonic() + UNLISTED
 
     def remember(self, chat: Chat) -> None:
         """Its conversation is one that can be gone on with."""
@@ -167,6 +245,12 @@ class Desk:
 
     def cash(self, pico: int | None) -> str:
         return self.settings.cash(pico)
+
+    def price(self, used: Usage | None) -> str:
+        """What a turn cost: `?` where that is not known, `≥` where a part of it is not, `≈` where
+        it is an estimate. Who used nothing pays nothing."""
+        shown = price(used, self.cash) if used is not None else ""
+        return shown.removeprefix("cost ") or self.cash(0)
 
 
 def dollars(pico: int | None) -> float | None:
@@ -193,13 +277,18 @@ def tokens_of(turn: Turn) -> dict[str, Any]:
     return {name: getattr(used, name) if used else 0 for name in names}
 
 
+def attempts_of(turn: Turn) -> int:
+    """How many requests went out."""
+    return len([one for one in turn.attempts if one.model])
+
+
 def about(turn: Turn, cash: str) -> dict[str, Any]:
     """Who answered, after how many attempts, joined where, for how much."""
     used = turn.usage
     return {
         "provider": turn.provider,
         "model": turn.model,
-        "attempts": len([one for one in turn.attempts if one.model]),
+        "attempts": attempts_of(turn),
         "seams": list(turn.seams),
         "cost": dollars(used.cost) if used else None,
         "cost_text": cash,

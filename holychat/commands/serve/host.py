@@ -1,4 +1,6 @@
-"""The process that serves: its socket, its signals, its end; and several of them at one socket.
+"""The process that serves: its socket, clients, signals and end; and several at one socket.
+
+Owns who is let in: as many as there are descriptors for, and nobody for long who asks nothing.
 
 Owns the way out. At the first signal nobody new is let in and what runs has `GRACE` seconds, then
 it is cut with an error that says so; at the second one everything ends at once.
@@ -8,15 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from holychat import env
 from holychat.core.failure import SettingsError
 
 if TYPE_CHECKING:
@@ -24,10 +29,16 @@ if TYPE_CHECKING:
 
     from holychat.commands.serve.desk import Desk
     from holychat.commands.serve.guard import App
+    from holychat.commands.serve.status import Status
 
 GRACE = 10.0  # seconds that running answers get at the end
 LAST = 2.0  # seconds for them to say that they were cut
 HEAD = 64 * 1024  # bytes of a request's head
+PATIENCE = 10.0  # seconds that a client may take to send it
+CLIENTS = 2048  # connections at the same time; more where more streams are allowed
+FILES = 10_240  # descriptors that are wanted, if they can be had; macOS has no more
+PART = 3  # of them, for clients: an answer needs another one, and the store has some
+SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SOON = 1.0  # seconds after its start in which a worker has no business to end
 TRIES = 3  # of workers that do in a row
@@ -55,10 +66,95 @@ def listening(host: str, port: int) -> socket.socket:
     return sock
 
 
-class Server(uvicorn.Server):
-    """uvicorn's, with an end of ours."""
+def descriptors() -> int:
+    """How many there are, with their limit raised as far as it goes."""
+    if sys.platform == "win32":
+        return 512
+    import resource
 
-    def __init__(self, app: App, desk: Desk, most: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def _signals() -> tuple[signal.Signals, ...]:
+    """Those that end it. A terminal that is closed does not where somebody saw to it (nohup)."""
+    if sys.platform == "win32" or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return SIGNALS
+    return (*SIGNALS, signal.SIGHUP)
+
+
+def _hurries(number: int) -> bool:
+    """Whether it ends everything at once, as the second one. That of a terminal that is closed
+    comes twice: from the system and from the shell."""
+    return sys.platform == "win32" or number != signal.SIGHUP
+
+
+class Connection(H11Protocol):
+    """uvicorn's, with a bound on the time without a request.
+
+    It stands among those that wait from the beginning, and again from the end of each response; a
+    head that begins later on begins its time anew.
+    """
+
+    def __init__(self, waiting: dict[Connection, float], **more: Any) -> None:
+        super().__init__(**more)
+        self._waiting = waiting
+        self._rests = False  # after a response, without a byte of the next request
+        self._unread = 0  # bytes of the response that were left at the last look
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._waiting.pop(self, None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._rests:
+            self._rests = False
+            self._wait()
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._waiting.pop(self, None)
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        self._waiting.pop(self, None)
+        super().handle_websocket_upgrade(event)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete:  # and not the next one's, that was sent along
+            self._rests = True
+            self._wait()
+
+    def _wait(self) -> None:
+        self._waiting.pop(self, None)
+        self._waiting[self] = self.loop.time()
+
+    def overdue(self) -> None:
+        """Its time is over: unless it still reads its response."""
+        unread = self.transport.get_write_buffer_size()
+        if unread and unread != self._unread:
+            self._unread = unread
+            self._wait()
+        else:
+            self.drop()
+
+    def drop(self) -> None:
+        self._waiting.pop(self, None)
+        self.transport.abort()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, with a beginning and an end of ours. `parent` is whose worker it is."""
+
+    def __init__(self, app: App, desk: Desk, most: int, parent: int = 0) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -72,109 +168,238 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 h11_max_incomplete_event_size=HEAD,
-                timeout_graceful_shutdown=1,
             )
         )
         self._desk = desk
+        self._parent = parent
+        self._files = descriptors()
+        self._most = max(1, min(max(CLIENTS, 2 * desk.most), self._files // PART))
+        self._waiting: dict[Connection, float] = {}  # without a request, the longest one first
+        self._joining: set[asyncio.Task[Any]] = set()
+        self._ears: list[asyncio.Task[None]] = []
         self.caught: signal.Signals | None = None
+
+    # --- Signals --------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        for number in SIGNALS:
+        numbers = _signals()
+        for number in numbers:
             with contextlib.suppress(NotImplementedError):  # Windows
                 loop.add_signal_handler(number, self.caught_one, number)
+        if sys.platform != "win32" and self._parent:
+            loop.add_signal_handler(signal.SIGUSR1, self.at_once)
         try:
             yield
         finally:
-            for number in SIGNALS:
+            for number in numbers:
                 with contextlib.suppress(NotImplementedError):
                     loop.remove_signal_handler(number)
 
     def caught_one(self, number: signal.Signals) -> None:
-        self.force_exit = self.caught is not None
+        """A worker's may come from the terminal, from a supervisor and from the parent, all for the
+        same key: the parent knows which one is the second."""
+        if self.caught is not None and not self._parent and _hurries(number):
+            self.force_exit = True
         self.caught = self.caught or number
         self.should_exit = True
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        desk = self._desk
-        desk.closing = True
-        for server in self.servers:
-            server.close()
-        if desk.status.streams:
-            desk.status.say(f"stopping: {desk.status.streams} answers have {GRACE:.0f} s to end")
-        await self._until_none(GRACE)
-        desk.cut.set()
-        await self._until_none(LAST)
-        await super().shutdown(sockets)
+    def at_once(self) -> None:
+        self.force_exit = self.should_exit = True
 
-    async def _until_none(self, seconds: float) -> None:
+    # --- Clients --------------------------------------------------------------------------------
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        self.servers = []
+        self._ears = [loop.create_task(self._listen(sock)) for sock in sockets or ()]
+        self.started = True
+
+    async def _listen(self, sock: socket.socket) -> None:
+        """Let them in. asyncio's own way of doing it knows no bound, and where the descriptors are
+        used up it tries and complains a thousand times a second."""
+        loop = asyncio.get_running_loop()
+        many = 0
+        while True:
+            await self._room()
+            try:
+                client, _ = await loop.sock_accept(sock)
+            except OSError as error:
+                await self._not_in(error)
+                continue
+            task = loop.create_task(loop.connect_accepted_socket(self._protocol, client))
+            self._joining.add(task)
+            task.add_done_callback(self._joined)
+            many += 1
+            if many % 64 == 0:
+                await asyncio.sleep(0)  # an accept that needs not wait lets nobody else work
+
+    async def _not_in(self, error: OSError) -> None:
+        """A pause, as the next try would not wait; and a word, unless its client has left."""
+        if error.errno in SCARCE:
+            why = f"for want of descriptors (ulimit -n: {self._files})"
+            self._desk.status.rarely(f"no more clients get in, {why}")
+            for _ in range(len(self._waiting) // 4 + 1):
+                self._make_room()
+        elif not isinstance(error, ConnectionError):
+            self._desk.status.rarely(f"a client does not get in: {error.strerror}")
+        await asyncio.sleep(0.1)
+
+    def _protocol(self) -> Connection:
+        return Connection(
+            self._waiting, config=self.config, server_state=self.server_state, app_state={}
+        )
+
+    def _joined(self, task: asyncio.Task[Any]) -> None:
+        self._joining.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever left before it was in
+
+    async def _room(self) -> None:
+        """Until there is room for one more."""
+        while len(self.server_state.connections) + len(self._joining) >= self._most:
+            said = f"{self._most} connections are open: new ones take the place of idle ones"
+            self._desk.status.rarely(said)
+            await asyncio.sleep(0 if self._make_room() else 0.05)
+
+    def _make_room(self) -> bool:
+        """Close the one that has been without a request for the longest time."""
+        for connection in self._waiting:
+            connection.drop()
+            return True
+        return False
+
+    def _sweep(self) -> None:
+        before = time.monotonic() - PATIENCE  # which is asyncio's clock
+        while self._waiting:
+            connection, since = next(iter(self._waiting.items()))
+            if since > before:
+                return
+            connection.overdue()
+
+    async def on_tick(self, counter: int) -> bool:
+        self._sweep()
+        if self._parent and counter % 10 == 0 and os.getppid() != self._parent:
+            self._desk.status.say("the process that began this worker is gone")
+            self.caught_one(signal.SIGTERM)
+        return await super().on_tick(counter)
+
+    # --- The end --------------------------------------------------------------------------------
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        desk, state = self._desk, self.server_state
+        desk.closing = True
+        for ear in self._ears:
+            ear.cancel()
+        await asyncio.gather(*self._ears, return_exceptions=True)
+        for sock in sockets or ():
+            sock.close()
+        if many := desk.status.streams:
+            answers = "1 answer has" if many == 1 else f"{many} answers have"
+            desk.status.say(f"stopping: {answers} {GRACE:.0f} s to end")
+        await self._until(lambda: not desk.status.streams, GRACE)
+        desk.cut.set()
+        await self._until(lambda: not desk.status.streams, LAST)
+        for connection in list(state.connections):
+            try:
+                connection.shutdown()
+            except Exception:  # noqa: BLE001 - h11 and websockets, of what is closed already
+                connection.transport.abort()
+        await self._until(lambda: not state.connections and not state.tasks, 1.0)
+        for connection in list(state.connections):  # who does not read, or still sends
+            connection.transport.abort()
+        await self._until(lambda: not state.tasks, 1.0)
+        for task in state.tasks:
+            task.cancel()
+        if state.tasks:
+            await asyncio.wait(list(state.tasks), timeout=1.0)
+
+    async def _until(self, done: Callable[[], bool], seconds: float) -> None:
         until = time.monotonic() + seconds
-        # Once in a life, and three things to wait for: a look now and then is enough.
-        while self._desk.status.streams and not self.force_exit and time.monotonic() < until:  # noqa: ASYNC110
+        # Once in a life, and several things to wait for: a look now and then is enough.
+        while not done() and not self.force_exit and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
-def several(many: int, work: Callable[[], int], say: Callable[[str], None]) -> int:
+def several(many: int, work: Callable[[int], int], sock: socket.socket, status: Status) -> int:
     """Run `work` in so many processes, and anew where one dies; returns what ended us, negative.
 
-    They are forked before any of them has a loop, a thread or a file of the store. A signal goes on
-    to all of them, and the second one ends them at once.
+    Each gets a number. They are forked before any of them has a loop, a thread or a file of the
+    store. A signal goes on to all of them, and the second one ends them at once.
     """
     if sys.platform == "win32":
         raise SettingsError("--workers takes 1 on this system")
-    return _Workers(work, say).run(many)
+    return _Workers(work, sock, status).run(many)
 
 
 class _Workers:
     """The processes; their numbers, and since when they run."""
 
-    def __init__(self, work: Callable[[], int], say: Callable[[str], None]) -> None:
+    def __init__(self, work: Callable[[int], int], sock: socket.socket, status: Status) -> None:
         self._work = work
-        self._say = say
-        self._running: dict[int, float] = {}
+        self._sock = sock
+        self._status = status
+        self._running: dict[int, tuple[int, float]] = {}
+        self._signals = _signals()
         self._caught = 0
 
     def run(self, many: int) -> int:
-        for number in SIGNALS:
+        for number in self._signals:
             signal.signal(number, lambda caught, _: self._pass_on(caught))
-        for _ in range(many):
-            self._fork()
+        for place in range(many):
+            self._fork(place)
         short = 0
         while self._running:
-            pid, status = os.wait()
-            began = self._running.pop(pid, 0.0)
+            pid, status = self._wait()
+            place, began = self._running.pop(pid, (0, 0.0))
             if self._caught:
                 continue
             code = os.waitstatus_to_exitcode(status)
             short = short + 1 if time.monotonic() - began < SOON else 0
             if short >= TRIES:
-                self._say("the workers end as soon as they begin; giving up")
+                self._status.say("the workers end as soon as they begin; giving up")
                 self._pass_on(signal.SIGTERM)
-                self._caught = 0
                 return 1
-            self._say(f"worker {pid} ended by itself ({code}): another one begins")
-            self._fork()
+            self._status.say(f"worker {pid} ended by itself ({code}): another one begins")
+            self._fork(place)
+        self._status.wipe()
         return -self._caught
 
+    def _wait(self) -> tuple[int, int]:
+        """For the next one that ends."""
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid:
+                return pid, status
+            self._status.look()
+            time.sleep(0.1)
+
     def _pass_on(self, number: int) -> None:
+        """The terminal and supervisors may have told them already: only the second one needs a
+        signal that says so."""
+        again = self._caught and _hurries(number)
         self._caught = self._caught or number
+        self._sock.close()  # else clients would wait at it until we end
         for pid in self._running:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+                os.kill(pid, signal.SIGUSR1 if again else signal.SIGTERM)
 
-    def _fork(self) -> None:
+    def _fork(self, place: int) -> None:
         # A signal between the fork and the note of it would be passed on to all but this one.
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         pid = os.fork()
         if pid == 0:
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            for each in self._signals:
+                signal.signal(each, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
             code = 1
             try:
-                code = self._work()
+                code = self._work(place)
+            except Exception as error:  # noqa: BLE001 - the last resort, and it says so
+                env.trace(error)
+                self._status.say(f"a worker failed ({type(error).__name__}: {error})")
             finally:
                 os._exit(max(code, 0))  # that a signal ended it is ours to say
-        self._running[pid] = time.monotonic()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        self._running[pid] = place, time.monotonic()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)

@@ -12,16 +12,17 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
 from holychat.commands.serve import body as bodies
-from holychat.commands.serve.desk import AUTO, about, usage_of
+from holychat.commands.serve.desk import AUTO, about, attempts_of, usage_of
 from holychat.commands.serve.errors import Refused, dumped
-from holychat.commands.serve.stream import Stream, collected, served_by
+from holychat.commands.serve.stream import Stream, collected, deliver, served_by
 from holychat.core.chat import Finish
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from holychat.commands.serve.desk import Desk
     from holychat.commands.serve.guard import Receive, Scope, Send
@@ -44,18 +45,14 @@ async def completions(
             await Stream(desk, chat, asked.prompt, Chunks(counted=counted))(scope, receive, send)
             return
         came = await collected(desk, chat, asked.prompt, scope, receive)
-    if came is None:
-        return
-    turn, deltas = came
-    if turn.failure is not None:
-        raise desk.explained(turn.failure, chat)
-    used = turn.usage.cost if turn.usage else None
-    response = Response(dumped(whole(turn, deltas, desk.cash(used))), media_type="application/json")
-    for name, value in served_by(turn.provider, turn.model):
-        response.headers[name.decode()] = value.decode()
-    response.headers["x-holychat-attempts"] = str(len([one for one in turn.attempts if one.model]))
-    response.headers["x-holychat-seams"] = ",".join(map(str, turn.seams))
-    await response(scope, receive, send)
+        if came is None:
+            return
+        turn, deltas = came
+        if turn.failure is not None:
+            raise desk.explained(turn.failure, chat)
+        body = dumped(whole(turn, deltas, desk.price(turn.usage)))
+        head = served_by(turn.provider, turn.model, attempts_of(turn), turn.seams)
+        await deliver(desk, scope, send, body, head)
 
 
 async def models(desk: Desk) -> Response:
@@ -80,7 +77,8 @@ def finish_of(turn: Turn, deltas_finish: str = "") -> str:
 class Chunks:
     """Chunks of one answer; `counted`: with one of the usage at the end.
 
-    `beside` adds fields to a chunk of text, for forms that resemble this one.
+    `text` makes the chunk of a plain piece, `beside` what any other one has beside the choices: for
+    forms that resemble this one.
     """
 
     def __init__(self, *, counted: bool) -> None:
@@ -116,7 +114,10 @@ class Chunks:
         piece.update(more.get("delta", {}))
         if not (piece or "choice" in more or "chunk" in more):
             return b""
-        return self._piece(piece, more.get("choice"), more.get("chunk"))
+        return self._piece(piece, more.get("choice"), self.beside(delta))
+
+    def beside(self, delta: Delta) -> dict[str, Any]:
+        return delta.more.get("chunk", {}) if delta.more else {}
 
     def text(self, _: str, quoted: str) -> str:
         return f"{self._text}{quoted}{self._tail}"

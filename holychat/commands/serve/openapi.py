@@ -37,7 +37,8 @@ def description() -> dict[str, Any]:
         "info": {"title": "holychat serve", "version": __version__},
         "security": [{"bearer": []}],
         "paths": {
-            "/": {"get": {**_answer("The web page", {"text/html": {"schema": _TEXT}}, ("403",)),
+            "/": {"get": {**_answer("The web page", {"text/html": {"schema": _TEXT}},
+                                  ("400", "403", "413")),
                           "security": []}},
             "/v1/chat/completions": {"post": _post(_COMPLETION, {**_json(_OBJECT), **_STREAM})},
             "/chat": {"post": _post(_MESSAGE, _STREAM)},
@@ -68,7 +69,7 @@ def description() -> dict[str, Any]:
     }  # fmt: skip
 
 
-_READING = ("400", "401", "403", "404", "503")
+_READING = ("400", "401", "403", "404", "413", "503")  # the guard measures what they send too
 _ERROR = {
     "type": "object",
     "required": ["error"],

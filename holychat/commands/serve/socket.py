@@ -4,40 +4,56 @@ Client:  {"type": "prompt", "text", "conversation": "ID or empty", "model": "pro
          empty", "regenerate": false, "history": [{"role", "content"}]}, {"type": "cancel"}
 Server:  {"type": "begin", "conversation", "provider", "model"}, {"type": "delta" | "reasoning" |
          "notice", "text"}, {"type": "done", "finish", "usage", "cost", "cost_text", "seconds",
-         "first", "provider", "model", "seams"}, {"type": "error", "message", "hint"}
+         "first", "provider", "model", "seams"}, {"type": "error", "message", "hint", "code"}
 
-With a `history` the client says itself what came before; else the conversation is the store's, read
-anew for each prompt, so that several tabs and a terminal may go on with it in turns.
+Each prompt has one `done` or one `error`, and when that is out the next prompt is taken. With a
+`history` the client says itself what came before; else the conversation is the store's, read anew
+for each prompt, so that several tabs and a terminal may go on with it in turns.
+
+Closed with 1001: silent for too long; 1003: no text; 1007: no UTF-8; 1013: too many are open.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from holychat.commands.serve import body as bodies
+from holychat.commands.serve import host, stream
 from holychat.commands.serve.chat import messages_of
-from holychat.commands.serve.desk import Desk, about, tokens_of
+from holychat.commands.serve.desk import KEPT, Desk, about, tokens_of
 from holychat.commands.serve.errors import Refused, dumped
-from holychat.commands.serve.guard import PROTOCOL
-from holychat.commands.serve.stream import SLOW, settle
-from holychat.core.chat import Attempt, Delta, Done, Failed, Notice
-from holychat.core.failure import HolychatError
+from holychat.commands.serve.errors import refused as refusal
+from holychat.commands.serve.guard import LOG, PROTOCOL, SOCKET
+from holychat.commands.serve.stream import CUT, Left, settle
+from holychat.core.chat import Attempt, Delta, Failed, Finish, Notice, Turn, Usage
+from holychat.core.failure import HolychatError, UsageError
 from holychat.engine.conversation import Chat
-from holychat.engine.relay import given
+from holychat.engine.relay import Relayed, given
 from holychat.screen.words import failed
 from holychat.store import conversations, side, turns
 from holychat.store.recorder import Recorder
 
 if TYPE_CHECKING:
-    from holychat.core.chat import Event, Turn
+    from holychat.core.chat import Event
     from holychat.core.history import Conversation
     from holychat.core.history import Kept as Message
     from holychat.store.db import Database
+
+OPEN = 1000  # sockets of one process; more where more answers may be under way
+IDLE = 3600.0  # seconds without a word after which one is closed
+LOOK = 30.0  # seconds between two looks at one that says nothing
+_NOTHING = Turn("", "", Finish.INTERRUPTED, "", "", Usage(cost=0))  # stopped before it began
+
+
+def most(desk: Desk) -> int:
+    """How many may be open: so many that others get in too."""
+    return max(1, min(max(OPEN, 2 * desk.most), host.descriptors() // host.PART // 2))
 
 
 class Kept(NamedTuple):
@@ -58,145 +74,351 @@ def _read(db: Database, identity: str) -> Kept:
 
 
 class Talk:
-    """One connection. What is said in it is journalled: a person reads along."""
+    """One connection."""
+
+    open: ClassVar[int] = 0  # connections of this process
 
     def __init__(self, desk: Desk, socket: WebSocket) -> None:
         self._desk = desk
         self._socket = socket
-        self._recorder = Recorder(desk.session.recorder.path, ours=not desk.settings["store"])
-        self._chat: Chat | None = None  # the last one, where nothing is kept
-        self._turn: asyncio.Task[None] | None = None
-        self._began = ("", "", "")
-        self._told = False  # `begin` is out
+        self._transport: Any = socket.scope.get(SOCKET)
+        self._answer: Answer | None = None  # the last one
+        self._chat: Chat | None = None  # the last one of which the store has not all
 
     async def run(self) -> None:
         """Until the client leaves."""
-        await self._socket.accept(PROTOCOL if PROTOCOL in self._offered else None)
-        cut = asyncio.ensure_future(self._cut())
+        offered = [str(name) for name in self._socket.scope.get("subprotocols") or ()]
         try:
-            while True:
-                await self._heard(await self._socket.receive_text())
-        except (WebSocketDisconnect, KeyError):  # KeyError: bytes, which nobody sends here
+            await self._socket.accept(PROTOCOL if PROTOCOL in offered else None)
+        except (OSError, RuntimeError):
+            return  # it is gone already
+        Talk.open += 1
+        try:
+            if Talk.open > most(self._desk):
+                await self._close(1013, f"{Talk.open - 1} sockets are open: try again later")
+            else:
+                await self._listen()
+        except Left:
             pass
         finally:
-            cut.cancel()
-            await self._stopped()
-            await asyncio.gather(cut, return_exceptions=True)
-            await asyncio.to_thread(self._recorder.close)
+            Talk.open -= 1
+            await self._stopped(GONE)
+            self._forget()
 
-    @property
-    def _offered(self) -> list[str]:
-        return [str(name) for name in self._socket.scope.get("subprotocols") or ()]
+    async def _listen(self) -> None:
+        """Raises Left."""
+        while True:
+            message = await self._received()
+            if message is None:
+                await self._close(1001, f"nothing was said for {IDLE:.0f} s")
+            elif message["type"] == "websocket.disconnect":
+                self._socket.scope[LOG] = f"closed {message.get('code')}"
+            elif message.get("text") is None:
+                await self._close(1003, "what is said here is text: JSON")
+            else:
+                await self._heard(message["text"])
+                continue
+            return
 
-    async def _cut(self) -> None:
-        """When the relay stops, what runs ends with an error."""
-        await self._desk.cut.wait()
-        if self._turn is not None and not self._turn.done():
-            await self._stopped()
-            await self._tell(type="error", message="the relay was stopped in mid-answer", hint="")
-
-    async def _stopped(self) -> None:
-        task = self._turn
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    async def _received(self) -> Any:
+        """What comes next; None where nothing did for too long."""
+        loop = asyncio.get_running_loop()
+        heard = loop.time()
+        while True:
+            last = max(heard, self._answer.last) if self._answer is not None else heard
+            silent = loop.time() - last
+            if silent >= IDLE:
+                return None
+            try:
+                async with asyncio.timeout(min(LOOK, IDLE - silent)):
+                    return await self._socket.receive()
+            except TimeoutError:
+                pass
+            if self._transport is not None and self._transport.is_closing():
+                self._transport.abort()  # no pong came, and what was to be said is not read
 
     async def _heard(self, text: str) -> None:
+        """Raises Left."""
         try:
             said = json.loads(text)
         except (ValueError, RecursionError):
             said = None
         kind = said.get("type") if isinstance(said, dict) else None
-        running = self._turn is not None and not self._turn.done()
         if kind == "cancel":
-            if running:
-                await self._stopped()
+            await self._stopped()
         elif kind != "prompt":
-            await self._error("a message is an object of the type prompt or cancel")
-        elif running:
-            await self._error("busy", "An answer is under way: cancel it, or wait for its end.")
+            what = "a message is an object of the type prompt or cancel"
+            await self.tell(_error(what, "bad_message"))
+        elif self._answer is not None and not self._answer.ending:
+            hint = "An answer is under way: cancel it, or wait for its end."
+            await self.tell(_error("busy", "busy", hint))
         else:
-            self._turn = asyncio.create_task(self._answer(said))
+            if self._answer is not None:
+                await self._answer.wait()
+            self._answer = Answer(self._desk, self, said)
 
-    # --- One turn -------------------------------------------------------------------------------
+    async def _stopped(self, end: End | None = None) -> None:
+        """What runs is stopped, and has told its end."""
+        if self._answer is not None:
+            self._answer.stop(end)
+            await self._answer.wait()
 
-    async def _answer(self, said: dict[str, Any]) -> None:
-        scope: dict[str, Any] = {}
-        chat: Chat | None = None
+    # --- What goes out --------------------------------------------------------------------------
+
+    async def tell(self, said: dict[str, Any]) -> int:
+        """Its bytes. Raises Left where the client is gone, or does not read."""
+        data = dumped(said)
         try:
-            with self._desk.seat():
-                chat, prompt, again = await self._opened(said)
-                self._told, self._began = False, ("", "", "")
-                try:
-                    async with aclosing(chat.send(prompt, again=again)) as events:
-                        async for event in events:
-                            await self._show(chat, event)
-                except asyncio.CancelledError:
-                    if chat.latest is not None:
-                        await self._desk.kept(chat)
-                        await self._done(chat, chat.latest)
-                    raise
-                finally:
-                    settle(self._desk, scope, chat)
-        except Refused as refused:
-            await self._error(refused.error["message"])
-        except HolychatError as error:
-            await self._error(error.what, error.hint)
-        except Exception as error:  # noqa: BLE001 - the connection outlives it, and it is told
-            self._desk.fault(error)
-            await self._error("something went wrong inside", "The relay's own log says more.")
+            async with asyncio.timeout(stream.SLOW):
+                await self._socket.send_text(data.decode())
+        except TimeoutError as error:
+            self._desk.note("a client did not read its answer, and was dropped")
+            self._abort()
+            raise Left from error
+        except (WebSocketDisconnect, RuntimeError) as error:  # RuntimeError: it was closed
+            raise Left from error
+        return len(data)
 
-    async def _opened(self, said: dict[str, Any]) -> tuple[Chat, str, bool]:
-        """(the conversation, the prompt, whether in place of the last one). Raises Refused."""
+    async def _close(self, code: int, reason: str) -> None:
+        await self._stopped()
+        self._socket.scope[LOG] = f"closed {code}: {reason}"
+        try:
+            async with asyncio.timeout(stream.SLOW):
+                await self._socket.close(code, reason)
+        except TimeoutError:
+            self._abort()
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # it is
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _forget(self) -> None:
+        """What it does not read of the last words would keep the connection for ever."""
+        if self._transport is not None and self._transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(stream.SLOW, self._transport.abort)
+
+    # --- Its conversations ----------------------------------------------------------------------
+
+    async def opened(self, said: dict[str, Any]) -> tuple[Chat, str, bool]:
+        """(the conversation, the prompt, whether in place of the last one). Raises Refused and
+        HolychatError."""
         text, again = bodies.text(said, "text", ""), said.get("regenerate") is True
         identity, model = bodies.text(said, "conversation", ""), said.get("model")
         if said.get("history") is not None:
+            _asking(text)
             messages = messages_of(self._desk, text, said["history"])
             asked = given({**self._desk.settings.params, "model": model, "messages": messages})
             return await self._desk.turn(asked, {}), asked.prompt, False
         chat = await self._conversation(identity, model)
         text = text or (chat.prompt_again() if again else "")
-        if not text.strip():
-            raise Refused(400, "there is nothing to ask", param="text")
-        self._chat = chat
+        _asking(text)
+        # A prompt that failed is not in the store: its next try replaces nothing.
+        again = again and bool(chat.exchanges) and chat.exchanges[-1].prompt == text
         return chat, text, again
+
+    async def kept(self, chat: Chat) -> None:
+        """Wait for the end of a turn to be in the store; where it is not, it is gone on with here.
+        A client that brings its history along does not need that."""
+        if await _written(chat.recorder):
+            if self._chat is not None and self._chat.id == chat.id:
+                self._chat = None
+        elif not isinstance(chat, Relayed):
+            self._chat = chat
 
     async def _conversation(self, identity: str, model: object) -> Chat:
         """It, as it is now; a new one for an empty id. Raises Refused and HolychatError."""
         desk, kept, session = self._desk, self._chat, self._desk.session
-        if identity and not session.recorder.keeping:
-            if kept is None or kept.id != identity:
-                raise Refused(404, "there is no such conversation here", "not_found")
+        if kept is not None and identity == kept.id and not await _written(kept.recorder):
             if model:
                 choice = await desk.choose(model)
                 kept.provider, kept.model, kept.pinned = choice
+            kept.latest = None
             return kept
-        found = await session.stored(_read, identity) if identity else None
+        path = session.recorder.path
+        if identity and path is None:
+            raise Refused(404, "there is no such conversation here", "not_found")
+        try:
+            found = await session.stored(_read, identity) if identity else None
+        except UsageError as error:
+            raise Refused(404, error.what, "not_found") from error
         own = f"{found.of.provider}/{found.of.model}" if found and found.of.provider else ""
         choice = await desk.choose(model or own)
-        self._recorder.new()
+        ours = not desk.settings["store"]
+        recorder = Recorder(path, ours=ours, beside=session.recorder if path else None)
         # That a conversation has a model is no wish for nobody else.
         pinned = choice.pinned and bool(model)
-        chat = session.chat_of(Chat, self._recorder, choice.provider, choice.model, pinned=pinned)
+        chat = session.chat_of(Chat, recorder, choice.provider, choice.model, pinned=pinned)
+        if chat.rules.on_cut == "restart":  # what is out cannot be taken back
+            chat.rules = chat.rules._replace(on_cut="stop")
         if found is not None:
             chat.enter(found.of, found.path, found.pins, found.summary)
         return chat
+
+
+def _asking(text: str) -> None:
+    if not text.strip():
+        raise Refused(400, "there is nothing to ask", param="text")
+
+
+async def _written(recorder: Recorder) -> bool:
+    """Whether the store has all that it was given; it may have been locked for a while."""
+    asked = asyncio.wrap_future(recorder.caught_up())
+    await asyncio.wait({asked}, timeout=KEPT)
+    return asked.done() and asked.result()
+
+
+class End(NamedTuple):
+    """How a turn ended: what the client is told, and what the log says of it."""
+
+    said: dict[str, Any]
+    finish: str
+    status: int = 200
+    why: str = ""
+
+
+GONE = End({}, "left")  # nobody is there to be told
+
+
+class Answer:
+    """One turn, from a prompt to its one end.
+
+    It has a task of its own, which nobody cancels: what is stopped is the work within, and the rest
+    (the seat, the line in the log, the end) is seen to in any case, also before the first step.
+    """
+
+    def __init__(self, desk: Desk, talk: Talk, said: dict[str, Any]) -> None:
+        self._desk = desk
+        self._talk = talk
+        self._said = said
+        self._chat: Chat | None = None
+        self._begun = False  # `begin` is out
+        self._began = time.monotonic()
+        self._over = 0.0
+        self._size = 0
+        self._scope: dict[str, Any] = {}
+        self._end: End | None = None
+        # What stopped it: the client, or the end of the relay.
+        self._stop: asyncio.Future[End | None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def ending(self) -> bool:
+        """Whether its end is on its way to the client, or with it."""
+        return self._end is not None or self._task.done()
+
+    @property
+    def last(self) -> float:
+        """When it was under way, by the loop's clock."""
+        return self._over or asyncio.get_running_loop().time()
+
+    def stop(self, end: End | None = None) -> None:
+        """`end` in place of the one that a client gets who stops it."""
+        if not self._stop.done():
+            self._stop.set_result(end)
+
+    async def wait(self) -> None:
+        """Until it is over."""
+        await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        try:
+            with self._desk.seat():
+                await self._ended(await self._outcome())
+        except Left:
+            self._end = GONE
+        except Exception as error:  # noqa: BLE001 - the connection outlives it, and it is told
+            with suppress(Left):
+                await self._ended(self._explained(error))
+        finally:
+            self._over = asyncio.get_running_loop().time()
+            self._log()
+
+    async def _ended(self, end: End) -> None:
+        self._end = end
+        if end.said:
+            await self._tell(**end.said)
+
+    async def _outcome(self) -> End:
+        """Raises Left and whatever the work does."""
+        work = asyncio.create_task(self._work())
+        either: set[asyncio.Future[Any]] = {work, self._stop}
+        try:
+            with self._desk.cut.telling(lambda: self.stop(_refused(CUT)._replace(finish="cut"))):
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            if self._chat is not None:
+                settle(self._desk, self._scope, self._chat)
+        if self._chat is not None:
+            await self._talk.kept(self._chat)
+        if work.cancelled():
+            return self._stop.result() or self._done()
+        work.result()
+        return self._done()
+
+    def _explained(self, error: Exception) -> End:
+        if isinstance(error, Refused):
+            return _refused(error)
+        if isinstance(error, HolychatError):
+            return _failed(error, refusal(error))
+        self._desk.fault(error)
+        what, hint = "something went wrong inside", "The relay's own log says more."
+        return End(_error(what, "internal", hint), "failed", 500)
+
+    def _done(self) -> End:
+        """By what the conversation knows of it."""
+        chat, asked = self._chat, self._said.get("conversation")
+        identity = asked if isinstance(asked, str) else ""
+        turn = chat.latest if chat is not None else None
+        if chat is not None and turn is not None:
+            if turn.failure is not None:
+                end = _failed(turn.failure, self._desk.explained(turn.failure, chat))
+                return end._replace(why="")  # `settle` says it
+            identity = chat.id
+        turn = turn or _NOTHING
+        said = {
+            **about(turn, self._desk.price(turn.usage)),
+            "type": "done",
+            "conversation": identity,
+            "title": chat.title if chat is not None else "",
+            "finish": turn.finish.value,
+            "usage": tokens_of(turn),
+            "seconds": round(turn.timings.total, 3),
+            "first": None if turn.timings.first is None else round(turn.timings.first, 3),
+        }
+        return End(said, turn.finish.value)
+
+    def _log(self) -> None:
+        end = self._end or GONE
+        more = " ".join(filter(None, (end.finish, self._scope.get(LOG, ""), end.why)))
+        code = end.status if self._size else 0
+        self._desk.status.request("WS", "/ws", code, self._size, self._began, more)
+
+    # --- The work -------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        chat, prompt, again = await self._talk.opened(self._said)
+        self._chat = chat
+        async with aclosing(chat.send(prompt, again=again)) as events:
+            async for event in events:
+                await self._show(chat, event)
 
     async def _show(self, chat: Chat, event: Event) -> None:
         if isinstance(event, Delta):
             await self._piece(event)
         elif isinstance(event, Attempt):
-            if not self._told:
-                self._told = True
+            if not self._begun:
+                self._begun = True
                 who = {"provider": event.provider, "model": event.model}
                 await self._tell(type="begin", conversation=chat.id, **who)
         elif isinstance(event, Notice):
+            self._desk.note(event.text)
             await self._tell(type="notice", text=event.text)
-        elif isinstance(event, Failed):
-            if said := failed(event):  # what ends the turn is its error
-                await self._tell(type="notice", text=said)
-        elif isinstance(event, Done):
-            await self._ended(chat, event.turn)
+        elif isinstance(event, Failed) and (said := failed(event)):  # what ends it is its error
+            await self._tell(type="notice", text=said)
 
     async def _piece(self, delta: Delta) -> None:
         if delta.text or delta.reasoning:
@@ -206,39 +428,27 @@ class Talk:
         if delta.text:
             await self._tell(type="delta", text=delta.text)
 
-    async def _ended(self, chat: Chat, turn: Turn) -> None:
-        await self._desk.kept(chat)
-        if turn.failure is None:
-            await self._done(chat, turn)
-        else:
-            refused = self._desk.explained(turn.failure, chat)
-            await self._error(turn.failure.what, turn.failure.hint, refused)
-
-    async def _done(self, chat: Chat, turn: Turn) -> None:
-        cost = turn.usage.cost if turn.usage else None
-        said = about(turn, self._desk.cash(cost))
-        await self._tell(
-            **said,
-            type="done",
-            conversation=chat.id,
-            title=chat.title,
-            finish=turn.finish.value,
-            usage=tokens_of(turn),
-            seconds=round(turn.timings.total, 3),
-            first=None if turn.timings.first is None else round(turn.timings.first, 3),
-        )
-
-    async def _error(self, message: str, hint: str = "", refused: Refused | None = None) -> None:
-        code = refused.error["code"] if refused else None
-        await self._tell(type="error", message=message, hint=hint, code=code)
-
     async def _tell(self, **said: Any) -> None:
-        """Raises WebSocketDisconnect where the client is gone, or does not read."""
-        try:
-            async with asyncio.timeout(SLOW):
-                await self._socket.send_text(dumped(said).decode())
-        except TimeoutError as error:
-            self._desk.note("a client did not read its answer, and was dropped")
-            with suppress(RuntimeError):
-                await self._socket.close(1008)
-            raise WebSocketDisconnect(1008) from error
+        self._size += await self._talk.tell(said)
+
+
+def _error(message: str, code: str, hint: str = "") -> dict[str, Any]:
+    return {"type": "error", "message": message, "hint": hint, "code": code}
+
+
+def _refused(refused: Refused) -> End:
+    message, code = refused.error["message"], refused.error["code"]
+    # What is wrong with a prompt is its client's to know, and may quote it.
+    why = message if refused.status >= 500 else code or refused.error["param"] or ""
+    said = _error(message, code or refused.error["type"])
+    return End(said, "refused", refused.status, why)
+
+
+def _failed(error: HolychatError, refused: Refused) -> End:
+    """`refused` has the hint behind what happened, as OpenAI's form knows no other place."""
+    end = _refused(refused)
+    whole = refused.error["message"]
+    if whole.startswith(error.what):
+        rest = whole.removeprefix(error.what).removeprefix(".").strip()
+        end.said.update(message=error.what, hint=rest)
+    return end._replace(finish="failed")

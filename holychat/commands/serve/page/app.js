@@ -1,6 +1,9 @@
 /* Ties it all together: where the reader is, what the keys do, and the start.
  *
- * Owns the listeners. The last script: when it runs, all the others are there. */
+ * Owns the log's scrolling, the prompt's keys, and what comes back after a reload. The last script:
+ * when it runs, all the others are there. */
+
+// --- Where the reader is: at the end, which grows, or further up, where nothing may move --------
 
 const sizes = new ResizeObserver(() => {
   if (stuck) log.scrollTop = log.scrollHeight;
@@ -14,7 +17,6 @@ function toEnd() {
 }
 
 let top = 0;
-
 log.addEventListener("scroll", () => {  // only who goes up leaves the end: below, text may have come
   const end = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
   if (end || log.scrollTop < top) stuck = end;
@@ -26,6 +28,9 @@ log.addEventListener("click", ({ target }) => {
   const pressed = target.closest("button.copy");
   if (pressed) copy(pressed.closest("figure").querySelector("code").textContent + "\n", pressed);
 });
+$("down").addEventListener("click", () => { toEnd(); toPrompt(); });
+
+// --- The prompt ----------------------------------------------------------------------------------
 
 function write(text) {
   field.value = text;
@@ -53,7 +58,7 @@ field.addEventListener("keydown", (event) => {
   const { key, shiftKey, isComposing, keyCode } = event;
   if (isComposing || keyCode === 229) return;  // an input method's own keys
   const steps = { ArrowUp: 1, ArrowDown: -1 };
-  if (key === "Enter" && !shiftKey) {
+  if (key === "Enter" && !shiftKey && !touch.matches) {  // a finger has no Shift, but a button
     event.preventDefault();
     submit();
   } else if (steps[key] && (!field.value || recalled >= 0) && recall(steps[key])) event.preventDefault();
@@ -63,7 +68,7 @@ $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   if (turn) stop();
   else submit();
-  field.focus();
+  toPrompt();
 });
 
 document.addEventListener("keydown", (event) => {
@@ -83,60 +88,60 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-$("list").addEventListener("keydown", (event) => {
-  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  const places = [$("find"), ...$("found").querySelectorAll("button")];
-  const at = places.indexOf(document.activeElement);
-  if (event.key === "Enter" && at === 0 && places[1]) places[1].click();
-  if (!step || at < 0) return;
-  event.preventDefault();
-  places[Math.max(0, Math.min(places.length - 1, at + step))].focus();
-});
-
-let typing = 0;
-$("find").addEventListener("input", () => {
-  clearTimeout(typing);
-  typing = setTimeout(() => { limit = STEP; list(); }, 150);
-});
-
-for (const id of ["new", "fresh"]) $(id).addEventListener("click", () => { show(fresh()); field.focus(); });
-$("menu").addEventListener("click", (event) => { event.stopPropagation(); search(); });
-$("down").addEventListener("click", toEnd);
+for (const id of ["new", "fresh"]) $(id).addEventListener("click", () => { show(fresh()); toPrompt(); });
 $("model").addEventListener("change", () => keep("model", $("model").value));
-document.addEventListener("click", ({ target }) => {
-  if (narrow.matches && document.body.classList.contains("listed") && !$("list").contains(target)) fold();
-});
-narrow.addEventListener("change", () => fold());
+
+// --- Coming in, and coming back ------------------------------------------------------------------
 
 $("door").addEventListener("cancel", (event) => event.preventDefault());
 $("key").addEventListener("submit", (event) => {
   event.preventDefault();
-  keep("token", token = $("token").value.trim().replace(/^.*[#&]token=/, ""));
+  const given = $("token").value.trim().replace(/^.*[#&]token=/, "");
+  if (!/^[\w.~+/=-]+$/.test(given)) return door("That is neither a link nor a token of holychat serve.");
+  keep("token", token = given);
   $("token").value = "";
   $("door").close();
-  begin();
+  field.focus();
+  connect();
 });
-
-addEventListener("hashchange", () => { if (admit()) { socket?.close(); $("door").close(); begin(); } });
+addEventListener("hashchange", () => {
+  if (!admit()) return;
+  hangUp();
+  $("door").close();
+  connect();
+});
 addEventListener("online", () => { if (waiting) connect(); });
+addEventListener("focus", () => {  // another tab may have gone on meanwhile
+  if (waiting) connect();
+  else if (connected()) list();
+});
 addEventListener("pagehide", () => {  // with the page goes its socket; what was read stays
   if (turn) keep("part", JSON.stringify({ id: turn.talk.id, prompt: turn.prompt, source: turn.answer.source }));
 });
 
-const before = kept("conversation");  // the one that a reload goes back to
+// What a reload interrupted; taken up once the relay is there, even if that takes its time.
+let before = kept("conversation"), part = JSON.parse(kept("part") || "null");
 
-async function begin() {
-  await connect();
-  if (!token || $("door").open || here.id) return;
-  const part = JSON.parse(kept("part") || "null");
-  keep("part", "");
+async function joined() {
+  const id = before, cut = part;
+  before = "";
+  part = null;
+  if (cut) keep("part", "");
+  if (id || cut) await restore(id, cut);
+  list();
+  if (wanted) submit();
+}
+
+async function restore(id, cut) {
+  if (turn || here.id || here.prompts.length) return;
+  if (id) await resume(id, cut?.id === id ? cut : null);
+  else if (cut?.source) show(talked({ id: "", title: "", messages: [] }, cut));
   // A prompt that nothing came back for is a draft again.
-  if (part && !part.source && !field.value) write(part.prompt);
-  if (before) await resume(before, part?.id === before ? part : null);
-  else if (part?.source) show(talked({ id: "", title: "", messages: [] }, part));
+  if (cut && !cut.source && !field.value && here.prompts.at(-1) !== cut.prompt) write(cut.prompt);
 }
 
 if (!admit()) token = kept("token");
 show(fresh());
+keep("conversation", before);
 write(kept("draft"));
-begin();
+connect();

@@ -21,13 +21,27 @@ function entity(text) {
   return code > 0 && code < 0x110000 ? visible(String.fromCodePoint(code)) : text;
 }
 
+/* A link, with the host it leads to wherever its text does not begin with just that. */
 function anchor(address, ...children) {
-  const made = make("a", "", ...children);
+  const made = make("a", "", ...children), host = hostOf(address);
+  const said = made.textContent.replace(/^(?:https?:\/\/|mailto:)/i, "").toLowerCase();
+  if (!said.startsWith(host) || /[^/?#]/.test(said[host.length] ?? "/")) {
+    made.append(make("span", "host", (said && "\u00a0") + host));
+  }
   made.href = address;
   made.rel = "noopener noreferrer";
   made.target = "_blank";
   made.title = address;
   return made;
+}
+
+function hostOf(address) {  // as the browser reads it: without a name before @, in ASCII
+  try {
+    const { host, pathname } = new URL(address);
+    return host || pathname.toLowerCase();
+  } catch {
+    return address;
+  }
 }
 
 // What a bare address in a text ends with is mostly the sentence's.
@@ -114,18 +128,16 @@ function inline(source, { open = false, cell = false, limit = 0 } = {}) {
     if (from < 0) return say("]"), at + 1;
     TARGET.lastIndex = at + 1;
     const hit = TARGET.exec(source);
-    const address = hit && hit[1].replace(/^<(.*)>$/, "$1").replace(/\\([!-/:-@[-`{-~])/g, "$1");
+    const address = hit && hit[1].replace(/^<(.*)>$/, "$1").replace(/\\([!-/:-@[-`{-~])/g, "$1")
+      .replace(/&#?\w{1,31};/g, entity);
     if (address && SAFE.test(address)) {
       drop(from + 1);
       const { mark, element } = pop();
+      for (const host of element.querySelectorAll(".host")) host.remove();
       for (const inner of element.querySelectorAll("a")) inner.replaceWith(...inner.childNodes);
-      const said = element.textContent;
       // An image is never fetched: it would tell its server that the answer is being read.
-      const made = mark === "[" ? anchor(address, ...element.childNodes)
-        : anchor(address, "🖼 " + (said || "image"));
-      element.replaceWith(made);
-      // A text that looks like another address than the one it leads to is a lie.
-      if (said.includes("://") && said !== address) say(` (${address})`);
+      const image = ["Image", element.textContent].filter(Boolean).join(": ");
+      element.replaceWith(anchor(address, ...(mark === "[" ? element.childNodes : [image])));
       return TARGET.lastIndex;
     }
     if (open && /^\]\([^\s)]*$/.test(source.slice(at, at + LONGEST))) {  // the address is coming

@@ -32,6 +32,13 @@ function summary({ usage, cost_text: cost, first, seconds, provider, seams }) {
   return parts.map((part) => part.replaceAll(" ", "\u00a0")).join(" · ");
 }
 
+/* What the relay says of a failure begins small and has no end. */
+function sentence(text) {
+  const said = String(text ?? "").trim();
+  const named = /^[\w.-]+:/.test(said);  // with a provider, whose name stays as it is
+  return said && (named ? said : said[0].toUpperCase() + said.slice(1)) + (/[.!?…:]$/.test(said) ? "" : ".");
+}
+
 function when(then) {
   const minutes = (Date.now() - then) / 60000;
   if (!(minutes >= 1)) return "just now";
@@ -42,8 +49,7 @@ function when(then) {
   return date.toLocaleDateString("en-GB", { day: "numeric", month: "short", ...(!year && { year: "numeric" }) });
 }
 
-let here = null;  // { id, title, element, prompts }
-let turn = null;  // the running one, as `send` makes it
+let here = null;  // { id, title, element, prompts, seen }; `seen`: when the store changed it last
 let stuck = true;  // whether the reader is at the end
 const log = $("log"), field = $("prompt");
 
@@ -53,7 +59,7 @@ function fresh() {
     hint("Shift Enter", "adds a line"), hint("Esc", "stops the answer"),
     hint(/Mac|iP/.test(navigator.platform) ? "⌘ K" : "Ctrl K", "searches"),
     hint("↑", "brings the last prompt back"));
-  return { id: "", title: "", element: make("div", "talk", welcome), prompts: [] };
+  return { id: "", title: "", element: make("div", "talk", welcome), prompts: [], seen: 0 };
 }
 
 function show(talk) {
@@ -82,12 +88,12 @@ function asked(talk, text) {
   talk.element.append(make("article", "user", make("h2", "", "You"), make("div", "", visible(text))));
 }
 
-/* An answer with its parts, empty. `began`: the store knows its prompt. */
-function answered(talk, prompt, { model = "", began = false } = {}) {
+/* An answer with its parts, empty. `stored`: the store has it, with its prompt. */
+function answered(talk, prompt, { model = "", stored = false } = {}) {
   const name = make("h2", "", visible(model) || "Answer"), text = make("div", "text");
   const notes = make("div"), cost = make("p");
-  const answer = { name, text, notes, cost, source: "", thought: null, began };
-  const copies = button("Copy", "plain", () => copy(answer.source, copies));
+  const answer = { name, text, notes, cost, source: "", thought: null, stored };
+  const copies = button("Copy", "plain whole", () => copy(answer.source, copies));
   const again = button("Regenerate", "plain again", () => send(prompt, answer));
   copies.setAttribute("aria-label", "Copy the answer");
   const tail = make("div", "tail", cost, make("div", "", copies, again));
@@ -125,19 +131,19 @@ async function resume(id, part = null) {
   try {
     found = await api("api/conversations/" + encodeURIComponent(id));
   } catch (error) {
-    return say(error.message);
+    return lost(error);
   }
   say("");
   show(talked(found, part));
 }
 
-function talked({ id, title, messages }, part) {
-  const talk = { id, title, element: make("div", "talk"), prompts: [] }, texts = [];
+function talked({ id, title, messages, updated = 0 }, part) {
+  const talk = { id, title, element: make("div", "talk"), prompts: [], seen: updated }, texts = [];
   if (part) messages = mended(messages, part);
   for (const each of messages) {
     if (each.role === "user") asked(talk, each.text);
     if (each.role !== "assistant") continue;
-    const answer = answered(talk, talk.prompts.at(-1) ?? "", { model: each.model, began: true });
+    const answer = answered(talk, talk.prompts.at(-1) ?? "", { model: each.model, stored: true });
     answer.source = each.text;
     answer.cost.textContent = summary(each);
     if (each.reasoning?.trim()) texts.unshift([thought(answer, false).text, each.reasoning]);

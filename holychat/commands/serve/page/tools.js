@@ -1,6 +1,6 @@
 /* Small tools: nodes by name, text made harmless, what the tab remembers, words to the reader.
  *
- * Owns the only `createElement` and the only place where a control character is let through or not.
+ * Owns where elements are made, all of them, and which control characters are let through.
  * Must not know what the page shows. All scripts share one scope, in the order of index.html. */
 
 const $ = (id) => document.getElementById(id);
@@ -41,7 +41,13 @@ function kept(name) {
   catch { return memory.get(name) ?? ""; }
 }
 
-function say(text) { $("status").textContent = visible(text); }
+/* The line below the prompt, which is read out too; what only passes is gone after some `seconds`. */
+let passing = 0;
+function say(text, seconds = 0) {
+  clearTimeout(passing);
+  $("status").textContent = visible(text);
+  if (seconds) passing = setTimeout(() => say(""), 1000 * seconds);
+}
 
 async function copy(text, pressed) {
   try {
@@ -57,6 +63,6 @@ async function copy(text, pressed) {
     if (!done) return say("The browser did not let it be copied.");
   }
   pressed.textContent = "Copied";
-  say("Copied.");
+  say("Copied.", 3);
   setTimeout(() => { pressed.textContent = "Copy"; }, 1500);
 }

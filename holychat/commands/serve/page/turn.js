@@ -2,6 +2,9 @@
  *
  * Owns `turn`, the one that runs. The events are those of commands/serve/socket.py. */
 
+let turn = null;  // { talk, answer, prompt, old, writer, ... }, as `send` makes it
+let wanted = false;  // what is typed goes out once the relay is there
+
 function submit() {
   wanted = false;
   const text = field.value;
@@ -14,7 +17,8 @@ function submit() {
   if (send(text)) write("");
 }
 
-/* Asks; `old` is the answer to replace once another one begins. */
+/* Asks; `old` is the answer to replace. What the store has of it goes there, and here, only for one
+ * that has text; what failed without any is not in the store, and is asked as if for the first time. */
 function send(text, old = null) {
   if (turn) {
     const where = turn.talk === here ? "" : ` in “${visible(turn.talk.title) || "Untitled"}”`;
@@ -22,12 +26,13 @@ function send(text, old = null) {
   }
   if (!connected()) return say("Not connected."), false;
   if (!old) asked(here, text);
-  const answer = answered(here, text, { began: old?.began });
+  const answer = answered(here, text);
   turn = { talk: here, answer, prompt: text, old, since: performance.now(), heard: "waiting" };
   turn.writer = new Markdown(answer.text);
   turn.clock = setInterval(tick, 200);
-  socket.send(JSON.stringify({ type: "prompt", text, conversation: here.id, model: $("model").value,
-    regenerate: Boolean(old?.began) }));
+  const picked = $("model").value;  // where none is, a conversation goes on with its own
+  socket.send(JSON.stringify({ type: "prompt", text, conversation: here.id,
+    model: picked === "auto" && here.id ? "" : picked, regenerate: Boolean(old?.stored) }));
   answer.element.setAttribute("aria-busy", "true");
   tick();
   toEnd();
@@ -44,8 +49,7 @@ const HEARD = {
   begin({ conversation, model }) {
     const { talk, answer, old } = turn;
     old?.element.remove();
-    turn.old = null;
-    turn.begun = answer.began = true;
+    turn.begun = true;
     if (model) answer.name.textContent = visible(model);
     if (conversation && !talk.id) {
       talk.id = conversation;
@@ -54,6 +58,7 @@ const HEARD = {
       list();
     }
     if (talk === here) keep("conversation", talk.id);
+    keep("part", "");
   },
   delta({ text }) {
     const { answer, writer } = turn;
@@ -80,7 +85,7 @@ const HEARD = {
   },
   notice({ text }) {
     note(turn.answer, text);
-    say(text);
+    say(sentence(text));
   },
   done(whole) {
     if (!turn.begun && !turn.stopping) return;  // of a turn before, which ended with an error
@@ -90,19 +95,20 @@ const HEARD = {
     finish(ENDINGS[whole.finish] ?? "", summary(whole));
   },
   error({ message, hint }) {
-    note(turn.answer, [message, hint].filter(Boolean).join(" "), true);
-    finish("", "", message);
+    const said = [message, hint].filter(Boolean).map(sentence).join(" ");
+    note(turn.answer, said, true);
+    finish("", "", sentence(message));
   },
 };
 
 function heard(event) {
   if (turn && Object.hasOwn(HEARD, event.type)) HEARD[event.type](event);
-  else if (event.type === "error" || event.type === "notice") say(event.message ?? event.text);
+  else if (event.type === "error" || event.type === "notice") say(sentence(event.message ?? event.text));
 }
 
 /* `why` it is not whole, `cost`, and what to say where that is not it. */
 function finish(why, cost = "", told = "") {
-  const { answer, writer, talk } = turn;
+  const { answer, writer, talk, prompt, old } = turn;
   clearInterval(turn.clock);
   clearTimeout(turn.stopping);
   turn = null;
@@ -113,9 +119,20 @@ function finish(why, cost = "", told = "") {
   answer.element.removeAttribute("aria-busy");
   answer.cost.textContent = cost;
   if (why) note(answer, why);
-  if (!answer.source && !answer.began) answer.element.querySelector(".again").textContent = "Try again";
-  say(told || (why ? `The answer ended: ${why}.` : "The answer is complete."));
+  answer.stored = Boolean(answer.source);
+  if (!answer.stored && old?.stored) {
+    answer.element.replaceWith(old.element);
+    old.notes.append(...answer.notes.childNodes);
+  } else if (!answer.stored) {
+    old?.element.remove();
+    answer.element.querySelector(".again").textContent = "Try again";
+    // What the store does not have becomes a draft after a reload.
+    keep("part", JSON.stringify({ id: talk.id, prompt, source: "" }));
+  }
+  if (told) say(told, 10);
+  else say(why ? `The answer ended: ${why}.` : "The answer is complete.", 5);
   busy();
+  talk.seen = 0;
   if (connected()) list();
   if (talk !== here && !talk.id) show(talk);  // only this page knows it
 }
@@ -125,7 +142,7 @@ function stop() {
   say("Stopping…");
   if (connected()) socket.send(JSON.stringify({ type: "cancel" }));
   // A relay that does not react is left: what it would still send must not run into the next answer.
-  turn.stopping = setTimeout(() => socket?.close(), 5000);
+  turn.stopping = setTimeout(() => { hangUp(); connect(); }, 5000);
 }
 
 function busy() {
