@@ -303,11 +303,12 @@ async def test_the_description_names_every_route(place: Place) -> None:
             found = (await relay.get("/openapi.json")).json
             assert found["openapi"].startswith("3.1")
             for path, methods in found["paths"].items():
+                at = path.format(identity="abc", model="auto")
                 for method in methods:
                     body = b'{"message": "x", "messages": [{"role": "user", "content": "x"}]}'
                     asked = await relay.start(
                         method.upper(),
-                        path.format(identity="abc"),
+                        at,
                         {},
                         body if method == "post" else b"",
                     )
@@ -315,7 +316,7 @@ async def test_the_description_names_every_route(place: Place) -> None:
                     said = found["paths"][path][method]["responses"]
                     assert str(got.status) in said, (path, got.status)
                     other = "POST" if method == "get" else "GET"
-                    got = await (await relay.start(other, path.format(identity="abc"), {})).end()
+                    got = await (await relay.start(other, at, {})).end()
                     assert got.status == 405
     from holychat.commands.serve.app import build
 
@@ -326,7 +327,7 @@ def routes(build: Any) -> set[str]:
     from holychat.commands.serve.guard import door
 
     outer = build(None, door("x" * 20, "127.0.0.1", 1, (), (), 9))
-    return {route.path for route in outer._app._app.routes}
+    return {route.path_format for route in outer._app._app.routes}
 
 
 # --- The WebSocket --------------------------------------------------------------------------------

@@ -592,3 +592,19 @@ def test_no_body_makes_a_500(tmp_path: Path) -> None:
         check()
 
     run(main())
+
+
+@on_loop
+async def test_one_model(place: Place) -> None:
+    async with Provider() as server:
+        place.provider(server.base_url)
+        async with serving(place) as relay:
+            listed = (await relay.get("/v1/models")).json["data"]
+            assert len(listed) > 1
+            for each in (listed[0], listed[-1]):
+                got = await relay.get(f"/v1/models/{each['id']}")
+                assert (got.status, got.json) == (200, each)
+            got = await relay.get("/v1/models/box/none")
+            assert (got.status, got.error["code"]) == (404, "model_not_found")
+            for path in ("/health/", "/chat/"):
+                assert (await relay.get(path)).error["code"] == "not_found"

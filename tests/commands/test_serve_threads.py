@@ -154,6 +154,8 @@ async def test_what_is_said_while_the_store_is_locked_is_kept_later(place: Place
                 await asyncio.sleep(6)
                 other.execute("ROLLBACK")
             running.process.terminate()
-            await running.end()
+            err = (await running.end()).err
+    assert "what is said is not being kept" in err
+    assert "kept again" in err
     said = rows(place, "SELECT text FROM messages WHERE role = 'user' ORDER BY text")
     assert said == [("before",), ("meanwhile",)]

@@ -173,7 +173,8 @@ async def _serving(
     session = Session(settings, os.environ, asked.timeout)
     desk = Desk(session, status, asked.streams, asked.waiting)
     server = Server(build(desk, rules), desk, asked.most, parent)
-    beside = [asyncio.create_task(status.run()), asyncio.create_task(_bury(session, status))]
+    works = (status.run(), _bury(session, status), _warn(session, status))
+    beside = [asyncio.create_task(work) for work in works]
     try:
         await server.serve([sock])
     finally:
@@ -184,6 +185,14 @@ async def _serving(
         for warning in session.recorder.warnings:
             status.say(warning)
     return -server.caught if server.caught else Exit.OK
+
+
+async def _warn(session: Session, status: Status) -> None:
+    """What befalls the store when nobody is there to be told."""
+    while True:
+        await asyncio.wrap_future(session.recorder.warned())
+        while session.recorder.warnings:
+            status.say(session.recorder.warnings.popleft())
 
 
 async def _bury(session: Session, status: Status) -> None:

@@ -7,6 +7,7 @@ response.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -43,41 +44,24 @@ def build(desk: Desk, rules: Door) -> App:
     async def index(_: Request) -> Response:
         return Response(document, headers=headers)
 
-    async def models(_: Request) -> Response:
-        return await openai.models(desk)
-
-    async def listed(_: Request) -> Response:
-        return await _listed(desk)
-
-    async def health(_: Request) -> Response:
-        return JSONResponse(await _health(desk))
-
-    async def metrics(_: Request) -> Response:
-        return Response(await _metrics(desk), media_type=CONTENT_TYPE)
-
-    async def conversations(request: Request) -> Response:
-        return JSONResponse(await shelf.conversations(desk, request.query_params))
-
-    async def conversation(request: Request) -> Response:
-        return JSONResponse(await shelf.conversation(desk, request.path_params["identity"]))
-
-    async def openapi(_: Request) -> Response:
-        return JSONResponse(description())
-
     async def talk(socket: WebSocket) -> None:
         await Talk(desk, socket).run()
 
+    reading = {
+        "/v1/models": _models,
+        "/v1/models/{model:path}": _model,
+        "/health": _health,
+        "/metrics": _metrics,
+        "/openapi.json": _openapi,
+        "/api/models": _listed,
+        "/api/conversations": _conversations,
+        "/api/conversations/{identity}": _conversation,
+    }
     routes = [
         Route("/", index),
         Route("/v1/chat/completions", _Route(desk, openai.completions), methods=["POST"]),
         Route("/chat", _Route(desk, chat.chat), methods=["POST"]),
-        Route("/v1/models", models),
-        Route("/health", health),
-        Route("/metrics", metrics),
-        Route("/openapi.json", openapi),
-        Route("/api/models", listed),
-        Route("/api/conversations", conversations),
-        Route("/api/conversations/{identity}", conversation),
+        *(Route(path, partial(answer, desk)) for path, answer in reading.items()),
         WebSocketRoute("/ws", talk),
     ]
     handlers: dict[Any, Any] = {
@@ -85,6 +69,7 @@ def build(desk: Desk, rules: Door) -> App:
         Exception: _broken,
     }  # fmt: skip
     inner = Starlette(routes=routes, exception_handlers=handlers)
+    inner.router.redirect_slashes = False  # what is not there has an error that says so
     return _Logged(desk, Guard(inner, rules))
 
 
@@ -195,7 +180,27 @@ async def _failed(request: Request, error: HolychatError) -> Response:
 # --- What the relay says of itself --------------------------------------------------------------
 
 
-async def _listed(desk: Desk) -> Response:
+async def _models(desk: Desk, _: Request) -> Response:
+    return await openai.models(desk)
+
+
+async def _model(desk: Desk, request: Request) -> Response:
+    return await openai.model(desk, request.path_params["model"])
+
+
+async def _conversations(desk: Desk, request: Request) -> Response:
+    return JSONResponse(await shelf.conversations(desk, request.query_params))
+
+
+async def _conversation(desk: Desk, request: Request) -> Response:
+    return JSONResponse(await shelf.conversation(desk, request.path_params["identity"]))
+
+
+async def _openapi(_: Desk, __: Request) -> Response:
+    return JSONResponse(description())
+
+
+async def _listed(desk: Desk, _: Request) -> Response:
     """The models for the page: the same list, with the configured one marked."""
     names = [f"{name}/{model}" for name, model in await desk.models()]
     default = desk.default()  # none without a key: the page says so at the first prompt
@@ -203,7 +208,7 @@ async def _listed(desk: Desk) -> Response:
     return JSONResponse({"object": "list", "models": rows, "data": rows})
 
 
-async def _health(desk: Desk) -> dict[str, Any]:
+async def _health(desk: Desk, _: Request) -> Response:
     """How the providers do, in the seed documents' form with more in it."""
     settings = desk.settings
     names = [name for name in settings.names() if settings.has_key(name)]
@@ -223,7 +228,7 @@ async def _health(desk: Desk) -> dict[str, Any]:
         }
         for name, one in found.items()
     }
-    return {
+    said = {
         "status": desk.health(found),
         "service": "holychat",
         "version": __version__,
@@ -231,9 +236,10 @@ async def _health(desk: Desk) -> dict[str, Any]:
         "store": desk.session.recorder.keeping,
         "providers": providers,
     }
+    return JSONResponse(said)
 
 
-async def _metrics(desk: Desk) -> str:
+async def _metrics(desk: Desk, _: Request) -> Response:
     from holychat.core.tally import Period
     from holychat.engine import statistics
 
@@ -249,4 +255,4 @@ async def _metrics(desk: Desk) -> str:
     for name, said_of, kind, which in own:  # of all workers: a scrape meets any of them
         value = desk.status.sums.of(which)
         text += f"# HELP {name} {said_of}\n# TYPE {name} {kind}\n{name} {value}\n"
-    return text
+    return Response(text, media_type=CONTENT_TYPE)

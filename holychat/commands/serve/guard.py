@@ -127,7 +127,7 @@ class Guard:
         if kind.lower() != "bearer":
             token = ""
         if scope["type"] == "websocket" and not said:
-            names = scope.get("subprotocols") or ()
+            names = [name.strip() for name in scope.get("subprotocols") or ()]
             bearers = [name for name in names if name.startswith(BEARER)]
             token = bearers[0].removeprefix(BEARER) if len(bearers) == 1 else ""
             if PROTOCOL not in names:

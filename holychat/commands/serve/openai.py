@@ -57,9 +57,20 @@ async def completions(
 
 async def models(desk: Desk) -> Response:
     """All providers' models, and `auto`, which is the configured one."""
+    return JSONResponse({"object": "list", "data": await _listed(desk)})
+
+
+async def model(desk: Desk, name: str) -> Response:
+    """One of them. Raises Refused."""
+    found = next((one for one in await _listed(desk) if one["id"] == name), None)
+    if found is None:
+        raise Refused(404, f"no provider lists the model {name}", "model_not_found", param="model")
+    return JSONResponse(found)
+
+
+async def _listed(desk: Desk) -> list[dict[str, Any]]:
     rows = [(AUTO, "holychat"), *((f"{name}/{model}", name) for name, model in await desk.models())]
-    data = [{"id": one, "object": "model", "created": 0, "owned_by": owner} for one, owner in rows]
-    return JSONResponse({"object": "list", "data": data})
+    return [{"id": one, "object": "model", "created": 0, "owned_by": owner} for one, owner in rows]
 
 
 def new_id() -> str:

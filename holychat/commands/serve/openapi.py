@@ -43,6 +43,11 @@ def description() -> dict[str, Any]:
             "/v1/chat/completions": {"post": _post(_COMPLETION, {**_json(_OBJECT), **_STREAM})},
             "/chat": {"post": _post(_MESSAGE, _STREAM)},
             "/v1/models": _get("The models, as provider/model, and auto", _LIST),
+            "/v1/models/{model}": _get(
+                "One of them",
+                _OBJECT,
+                {"name": "model", "in": "path", "required": True, "schema": _TEXT},
+            ),
             "/health": _get("How the providers do", _HEALTH),
             "/metrics": {
                 "get": _answer("Prometheus' text", {"text/plain": {"schema": _TEXT}}, _READING)
@@ -129,7 +134,7 @@ _MESSAGE = {
     "type": "object",
     "required": ["message"],
     "properties": {
-        "message": _TEXT,
+        "message": {**_TEXT, "pattern": "\\S"},
         "model": {"type": ["string", "null"], "maxLength": 300},
         "history": {
             "type": ["array", "null"],
