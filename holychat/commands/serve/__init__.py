@@ -104,7 +104,9 @@ def run(settings: Settings, asked: Asked) -> int:
             status = Status(settings.cash, sums, number, quiet=quiet, beside=live)
             return _serve(settings, asked, rules, sock, status, parent)
 
-        code = host.several(many, work, sock, own)
+        from holychat.commands.serve import workers
+
+        code = workers.several(many, work, sock, own)
     if code < 0:
         env.end_by(signal.Signals(-code))
     return code

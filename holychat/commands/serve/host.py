@@ -1,4 +1,4 @@
-"""The process that serves: its socket, clients, signals and end; and several at one socket.
+"""The process that serves: its socket, clients, signals and end.
 
 Owns who is let in: as many as there are descriptors for, and nobody for long who asks nothing.
 
@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from holychat import env
 from holychat.core.failure import SettingsError
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from holychat.commands.serve.desk import Desk
     from holychat.commands.serve.guard import App
-    from holychat.commands.serve.status import Status
 
 GRACE = 10.0  # seconds that running answers get at the end
 LAST = 2.0  # seconds for them to say that they were cut
@@ -40,8 +38,6 @@ FILES = 10_240  # descriptors that are wanted, if they can be had; macOS has no 
 PART = 3  # of them, for clients: an answer needs another one, and the store has some
 SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-SOON = 1.0  # seconds after its start in which a worker has no business to end
-TRIES = 3  # of workers that do in a row
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -66,29 +62,31 @@ def listening(host: str, port: int) -> socket.socket:
     return sock
 
 
-def descriptors() -> int:
-    """How many there are, with their limit raised as far as it goes."""
+def descriptors(wanted: int = FILES) -> int:
+    """How many there are, with their limit raised to that many if it can be."""
     if sys.platform == "win32":
         return 512
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
+    for many in (wanted, FILES):
+        many = many if hard == resource.RLIM_INFINITY else min(hard, many)
+        if soft == resource.RLIM_INFINITY or soft >= many:
+            return many if soft == resource.RLIM_INFINITY else soft
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            soft = wanted
-    return FILES if soft == resource.RLIM_INFINITY else soft
+            resource.setrlimit(resource.RLIMIT_NOFILE, (many, hard))
+            return many
+    return soft
 
 
-def _signals() -> tuple[signal.Signals, ...]:
+def endings() -> tuple[signal.Signals, ...]:
     """Those that end it. A terminal that is closed does not where somebody saw to it (nohup)."""
     if sys.platform == "win32" or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return SIGNALS
     return (*SIGNALS, signal.SIGHUP)
 
 
-def _hurries(number: int) -> bool:
+def hurries(number: int) -> bool:
     """Whether it ends everything at once, as the second one. That of a terminal that is closed
     comes twice: from the system and from the shell."""
     return sys.platform == "win32" or number != signal.SIGHUP
@@ -172,7 +170,7 @@ class Server(uvicorn.Server):
         )
         self._desk = desk
         self._parent = parent
-        self._files = descriptors()
+        self._files = descriptors(max(FILES, PART * 2 * desk.most))
         self._most = max(1, min(max(CLIENTS, 2 * desk.most), self._files // PART))
         self._waiting: dict[Connection, float] = {}  # without a request, the longest one first
         self._joining: set[asyncio.Task[Any]] = set()
@@ -184,7 +182,7 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        numbers = _signals()
+        numbers = endings()
         for number in numbers:
             with contextlib.suppress(NotImplementedError):  # Windows
                 loop.add_signal_handler(number, self.caught_one, number)
@@ -200,7 +198,7 @@ class Server(uvicorn.Server):
     def caught_one(self, number: signal.Signals) -> None:
         """A worker's may come from the terminal, from a supervisor and from the parent, all for the
         same key: the parent knows which one is the second."""
-        if self.caught is not None and not self._parent and _hurries(number):
+        if self.caught is not None and not self._parent and hurries(number):
             self.force_exit = True
         self.caught = self.caught or number
         self.should_exit = True
@@ -320,86 +318,3 @@ class Server(uvicorn.Server):
         # Once in a life, and several things to wait for: a look now and then is enough.
         while not done() and not self.force_exit and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-
-
-def several(many: int, work: Callable[[int], int], sock: socket.socket, status: Status) -> int:
-    """Run `work` in so many processes, and anew where one dies; returns what ended us, negative.
-
-    Each gets a number. They are forked before any of them has a loop, a thread or a file of the
-    store. A signal goes on to all of them, and the second one ends them at once.
-    """
-    if sys.platform == "win32":
-        raise SettingsError("--workers takes 1 on this system")
-    return _Workers(work, sock, status).run(many)
-
-
-class _Workers:
-    """The processes; their numbers, and since when they run."""
-
-    def __init__(self, work: Callable[[int], int], sock: socket.socket, status: Status) -> None:
-        self._work = work
-        self._sock = sock
-        self._status = status
-        self._running: dict[int, tuple[int, float]] = {}
-        self._signals = _signals()
-        self._caught = 0
-
-    def run(self, many: int) -> int:
-        for number in self._signals:
-            signal.signal(number, lambda caught, _: self._pass_on(caught))
-        for place in range(many):
-            self._fork(place)
-        short = 0
-        while self._running:
-            pid, status = self._wait()
-            place, began = self._running.pop(pid, (0, 0.0))
-            if self._caught:
-                continue
-            code = os.waitstatus_to_exitcode(status)
-            short = short + 1 if time.monotonic() - began < SOON else 0
-            if short >= TRIES:
-                self._status.say("the workers end as soon as they begin; giving up")
-                self._pass_on(signal.SIGTERM)
-                return 1
-            self._status.say(f"worker {pid} ended by itself ({code}): another one begins")
-            self._fork(place)
-        self._status.wipe()
-        return -self._caught
-
-    def _wait(self) -> tuple[int, int]:
-        """For the next one that ends."""
-        while True:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid:
-                return pid, status
-            self._status.look()
-            time.sleep(0.1)
-
-    def _pass_on(self, number: int) -> None:
-        """The terminal and supervisors may have told them already: only the second one needs a
-        signal that says so."""
-        again = self._caught and _hurries(number)
-        self._caught = self._caught or number
-        self._sock.close()  # else clients would wait at it until we end
-        for pid in self._running:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGUSR1 if again else signal.SIGTERM)
-
-    def _fork(self, place: int) -> None:
-        # A signal between the fork and the note of it would be passed on to all but this one.
-        signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
-        pid = os.fork()
-        if pid == 0:
-            for each in self._signals:
-                signal.signal(each, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
-            code = 1
-            try:
-                code = self._work(place)
-            except Exception as error:  # noqa: BLE001 - the last resort, and it says so
-                env.trace(error)
-                self._status.say(f"a worker failed ({type(error).__name__}: {error})")
-            finally:
-                os._exit(max(code, 0))  # that a signal ended it is ours to say
-        self._running[pid] = place, time.monotonic()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
