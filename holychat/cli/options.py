@@ -37,7 +37,9 @@ Timeout = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No notices on stderr, only errors.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours.")]
-Store = Annotated[str, typer.Option(metavar="FILE", help="Where conversations are kept.")]
+Store = Annotated[
+    str, typer.Option(metavar="FILE", help="Where conversations are kept; `none` keeps nothing.")
+]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Keep nothing of it.")]
 NoLimits = Annotated[bool, typer.Option("--no-limits", help="Go past the limits, this time.")]
 Hedge = Annotated[bool, typer.Option("--hedge", help="Ask a second one when it is late.")]

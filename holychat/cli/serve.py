@@ -16,7 +16,12 @@ def serve(
         int, typer.Option(help="Port to listen at; 0 takes a free one.", min=0, max=65535)
     ] = 8787,
     token_file: Annotated[
-        str, typer.Option(metavar="FILE", help="The bearer token; made where there is none.")
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="The bearer token, made where there is none; by default serve-token in the folder"
+            " of holychat's data.",
+        ),
     ] = "",
     allow_origin: Annotated[
         list[str], typer.Option(metavar="URL", help="Another web page that may come (CORS).")
@@ -24,7 +29,12 @@ def serve(
     allow_host: Annotated[
         list[str], typer.Option(metavar="NAME", help="Another name of this machine.")
     ] = [],  # noqa: B006 - typer's form
-    workers: Annotated[int, typer.Option(help="Processes at the one port.", min=1, max=64)] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(
+            help="Processes at the one port; each has its own --max-streams.", min=1, max=64
+        ),
+    ] = 1,
     max_body: Annotated[int, typer.Option(metavar="BYTES", help="Of a request.", min=1024)] = 1
     << 20,
     max_streams: Annotated[
@@ -42,6 +52,7 @@ def serve(
 
     \b
     holychat serve
+    TOKEN=$(cat ~/.local/share/holychat/serve-token)
     curl localhost:8787/v1/models -H "Authorization: Bearer $TOKEN"
     """
     from holychat.commands import serve as front

@@ -34,6 +34,7 @@ class Rules(NamedTuple):
     patience: float = 5.0
     base: float = 0.5
     longest: float = 8.0
+    held: bool = False  # nobody sees anything before the end: what came may be taken back
 
 
 class Step(NamedTuple):

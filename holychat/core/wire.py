@@ -147,13 +147,14 @@ class Reader:
     """
 
     __slots__ = (
-        "_fast", "_high", "_name", "_seen_model", "_slow", "_whole_too",
+        "_fast", "_high", "_name", "_same", "_seen_model", "_slow", "_whole_too",
         "done", "failure", "finished", "noise",
     )  # fmt: skip
 
     def __init__(self, name: str, *, whole: bool = False, slow: bool = False) -> None:
         self._name = name
         self._whole_too = whole
+        self._same: dict[str, Any] = {}  # what the last chunk said that was looked at
         self._slow = slow
         self._fast = False  # a chunk of nothing but text may take the short way
         # A high surrogate whose other half comes in the next chunk, by the field it is in.
@@ -185,6 +186,7 @@ class Reader:
                     and len(choice["delta"]) <= (2 if "role" in choice["delta"] else 1)
                     and not chunk.get("usage")
                     and "error" not in chunk
+                    and not (self._whole_too and self._says_more(chunk, choice))
                 )
             except (KeyError, IndexError, TypeError, AttributeError):
                 plain = False
@@ -281,6 +283,7 @@ class Reader:
         self._fast = self._seen_model and not self._slow
         if self._whole_too:
             delta.more = _more(chunk, choice)
+            self._same = {k: v for k, v in chunk.items() if k not in _KNOWN["chunk"]}
         if self.failure and delta.finish is Finish.OVERLOADED:
             delta.finish = None  # the error object says it better
         if delta.finish:
@@ -290,6 +293,16 @@ class Reader:
             delta.reasoning = delta.model = ""  # what else there is goes with the text
         if delta != _NOTHING:
             deltas.append(delta)
+
+    def _says_more(self, chunk: dict[str, Any], choice: dict[str, Any]) -> bool:
+        """Whether there is more in it than text, and than what every chunk says (OpenAI's
+        system_fingerprint)."""
+        known, same = _KNOWN["chunk"], self._same
+        for name, value in chunk.items():
+            if name not in known and value not in _NO_VALUES and same.get(name) != value:
+                return True
+        known = _KNOWN["choice"]
+        return any(name not in known and choice[name] not in _NO_VALUES for name in choice)
 
     def _mend(self, deltas: list[Delta]) -> list[Delta]:
         """Join surrogate halves that came in two chunks; a half without its other is U+FFFD."""

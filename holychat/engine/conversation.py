@@ -323,8 +323,7 @@ class Chat:
         )
 
     def _warnings(self) -> list[Notice]:
-        warnings = self.recorder.warnings
-        return [Notice(warnings.popleft()) for _ in range(len(warnings))]
+        return [Notice(warning) for warning in self.recorder.heard()]
 
     def _keep(self, prompt: str, turn: Turn, replaced: Exchange | None) -> None:
         self.latest = turn

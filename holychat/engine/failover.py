@@ -101,7 +101,7 @@ class Reply:
         self._plain: set[str] = set()  # who turned out not to go on with a beginning
         self._line: InLine | None = None  # where this request waits for its turn
         self._ticket: Ticket | None = None
-        self._called = False  # part of a tool call is out: nobody can go on with that
+        self._called = False  # part of a tool call came: nobody can go on with that
 
     @property
     def asked(self) -> Candidate:
@@ -215,6 +215,8 @@ class Reply:
     def _next(self, name: str, failure: Failure) -> Failed:
         """What comes after this failure."""
         self._past.append(Past(name, failure))
+        if self._called and self._way.rules.held:  # it begins anew
+            self._said, self._called = [self._request.partial], False
         then = step(
             self._names,
             self._past,

@@ -80,7 +80,8 @@ class Fold:
         elif isinstance(event, Lost):
             self._lost(event)
         elif isinstance(event, Delta):
-            anew = self._anew and bool(event.text)
+            called = event.more is not None and event.calls
+            anew = self._anew and bool(event.text or called)
             if anew:  # not before: where the new attempt brings nothing, the old part stands
                 self._anew = False
                 self._texts.clear()

@@ -36,6 +36,7 @@ EVERY = 0.25  # seconds between two entries of the journal
 SIZE = 4096  # characters after which one is written at once
 ALIVE = 5.0  # seconds between two signs of life, and between two looks at a store that failed
 SOON = 1.0  # seconds after which what was said beside a recorder is on the disk
+BREATH = 1.0  # seconds after a failure in which nobody else beside it tries the store again
 RETRY = 0.5  # seconds that such a look waits for a lock: less than a prompt waits to be kept
 AGAIN = "kept again: everything that was said is in the store"
 
@@ -101,6 +102,7 @@ class Recorder:
         # --- What befell the store: the thread's alone
         self._trouble: Exception | None = None
         self._tried = 0.0  # when it was last looked at
+        self._refused: tuple[float, Exception] | None = None  # when a try of any of them failed
         self._told: set[int] = set()  # the conversations beside which it was said
         self._said: list[str] = []  # the warnings of it
         self._owed: deque[Step] = deque()
@@ -239,6 +241,7 @@ class Recorder:
 
         def work() -> None:
             self._catch_up()
+            self._looked_after()
             _settle(done, self.keeping)
 
         if self.path is None:
@@ -246,6 +249,14 @@ class Recorder:
         else:
             self._put(work)
         return done
+
+    def heard(self) -> list[str]:
+        """The warnings, taken out."""
+        found = []
+        with contextlib.suppress(IndexError):  # the thread may take one back at any time
+            while True:
+                found.append(self.warnings.popleft())
+        return found
 
     def warned(self) -> Future[None]:
         """Done as soon as there is a warning to be shown."""
@@ -400,6 +411,12 @@ class Recorder:
                 self._fail(error)
 
     def _leave(self) -> None:
+        from holychat.store.db import PATIENCE
+
+        self._refused = None  # the last try is a real one, once for all of them
+        if self._others and self._db is not None:
+            with contextlib.suppress(StoreTrouble):
+                self._db.wait_at_most(PATIENCE)
         for one in (*self._others, self):
             one._catch_up()  # noqa: SLF001 - ours
         if self._trouble is None and self._db is not None:
@@ -500,8 +517,13 @@ class Recorder:
         if self._trouble is not None and not _is(self._trouble, "passing"):
             self._warn()
             return
+        if (refusal := self._just_refused()) is not None:
+            self._trouble = self._trouble or refusal
+            return
         try:
             self._look_again()
+            if self._trouble is not None and not self._owed:
+                self._careful(lambda db: turns.renew(db, self._branch.writer))  # does it work?
             while self._owed:
                 self._careful(self._mending(self._owed[0].run))
                 self._owed.popleft()
@@ -512,6 +534,15 @@ class Recorder:
             self._fail(error)
         else:
             self._recover()
+
+    def _just_refused(self) -> Exception | None:
+        """The trouble of whoever tried a moment ago, where there are many: each try waits for the
+        lock, and all of them together would hold everything up."""
+        root = self._beside or self
+        if root._refused is None or not root._others:  # noqa: SLF001 - ours
+            return None
+        at, error = root._refused  # noqa: SLF001
+        return error if time.monotonic() < at + BREATH else None
 
     def _unless_in_trouble(self) -> None:
         if self._trouble is None:
@@ -551,14 +582,10 @@ class Recorder:
         if self._trouble is None:
             return
         self._over()
-        if self._beside is not None:
-            self._beside._recover_others()  # noqa: SLF001 - ours
-            return
-        self._heard_again()
-
-    def _recover_others(self) -> None:
-        if all(one._trouble is None for one in self._others) and self._trouble is None:  # noqa: SLF001
-            self._heard_again()
+        root = self._beside or self
+        root._refused = None  # noqa: SLF001 - ours
+        if all(one._trouble is None and not one._owed for one in (root, *root._others)):  # noqa: SLF001
+            root._heard_again()  # noqa: SLF001
 
     def _heard_again(self) -> None:
         """Say that the trouble is over, to whoever heard of it."""
@@ -583,6 +610,8 @@ class Recorder:
 
     def _fail(self, error: Exception) -> None:
         self._trouble, self._tried = error, time.monotonic()
+        if _is(error, "passing"):
+            (self._beside or self)._refused = self._tried, error  # noqa: SLF001 - ours
         if self._db is not None and self._db.damaged:
             with contextlib.suppress(StoreTrouble):  # it is left where it is, as the hint says
                 aside = self._db.quarantine()
@@ -597,8 +626,8 @@ class Recorder:
         """Once for each conversation, and never as if it were of another."""
         if self._trouble is None:
             return
-        if self._beside is not None:
-            self._beside._warn_of_all(self._trouble)  # noqa: SLF001 - ours
+        if self._beside is not None or self._others:
+            (self._beside or self)._warn_of_all(self._trouble)  # noqa: SLF001 - ours
             return
         step = next((each for each in reversed(self._owed) if each.prompt), None)
         talk = step.talk if step else self._talk

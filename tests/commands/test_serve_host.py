@@ -38,10 +38,10 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def with_values(**values: float) -> tuple[str, ...]:
-    """The program, with other values in host.py."""
-    sets = "; ".join(f"host.{name} = {value}" for name, value in values.items())
-    code = f"from holychat.commands.serve import host; {sets}"
+def with_values(module: str = "host", **values: float) -> tuple[str, ...]:
+    """The program, with other values in a module of the relay."""
+    sets = "; ".join(f"{module}.{name} = {value}" for name, value in values.items())
+    code = f"from holychat.commands.serve import {module}; {sets}"
     return (sys.executable, "-c", f"{code}; from holychat import __main__; __main__.main()")
 
 
@@ -206,6 +206,30 @@ async def test_who_reads_slowly_gets_all_and_who_does_not_read_is_closed(place: 
             deaf.leave()
 
 
+@on_loop
+async def test_who_asks_for_the_page_again_and_again_and_reads_none_is_closed(place: Place) -> None:
+    """No token is needed for it, and a request is under way all the time."""
+    async with Provider() as server:
+        place.provider(server.base_url)
+        async with begun(place, program=with_values(PATIENCE=0.4)) as (relay, running):
+            asks = f"GET / HTTP/1.1\r\nhost: 127.0.0.1:{relay.port}\r\n\r\n".encode()
+            deaf = await dialled(relay, asks * 300)
+            reader = await dialled(relay, asks * 40)
+            for _ in range(40):
+                assert (await rest(reader)).status == 200
+            await asyncio.sleep(2)
+            came = 0
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                while came < 300:
+                    await rest(deaf)
+                    came += 1
+            assert came < 300
+            for one in (deaf, reader):
+                one.leave()
+            running.process.terminate()
+            lines_of((await running.end()).err)
+
+
 async def rest(one: Open) -> Got:
     """A response with a length, whose connection stays."""
     await one.head()
@@ -220,7 +244,7 @@ async def test_many_half_heads_make_nobody_deaf(place: Place, part: int) -> None
     async with Provider() as server:
         place.provider(server.base_url)
         server.default = [*answer("Hello")]
-        program = under("ulimit -n 100", with_values(PART=part))
+        program = under("ulimit -n 100", with_values(PART=part, BRIEF=0.2))
         async with begun(place, program=program) as (relay, running):
             stuck = [await dialled(relay, half(relay)) for _ in range(250)]
             for _ in range(3):
@@ -237,6 +261,48 @@ async def test_many_half_heads_make_nobody_deaf(place: Place, part: int) -> None
             said = [line for line in lines_of((await running.end()).err) if "holychat:" in line]
     assert len(said) == 1
     assert ("connections are open" if part == 3 else "descriptors") in said[0]
+
+
+@on_loop
+async def test_who_has_just_come_keeps_the_place(place: Place) -> None:
+    """However many there are: those for whom there is no room yet wait in the kernel."""
+    async with Provider() as server:
+        place.provider(server.base_url)
+        async with begun(place, program=under("ulimit -n 100")) as (relay, running):
+            assert (await relay.get("/health")).status == 200  # from here on it lets in
+            came = [await dialled(relay) for _ in range(80)]
+            asks = f"GET / HTTP/1.1\r\nhost: 127.0.0.1:{relay.port}\r\n\r\n".encode()
+            for one in came:
+                one.writer.write(asks)
+            answers = await asyncio.gather(*map(rest, came))
+            assert [one.status for one in answers] == [200] * 80
+            for one in came:
+                one.leave()
+            running.process.terminate()
+            said = [line for line in lines_of((await running.end()).err) if "holychat:" in line]
+    assert len(said) == 1
+    assert "connections are open" in said[0]
+
+
+@on_loop
+async def test_who_still_reads_keeps_the_place(place: Place) -> None:
+    async with Provider() as server:
+        place.provider(server.base_url)
+        server.default = [*[chunk("x" * 60_000) for _ in range(300)], *answer("end")]
+        program = under("ulimit -n 100", with_values(BRIEF=0.2))
+        async with begun(place, program=program) as (relay, _):
+            assert (await relay.chat("hi")).status == 200
+            found = (await relay.get("/api/conversations")).json["conversations"][0]["id"]
+            said = f"GET /api/conversations/{found} HTTP/1.1\r\nhost: 127.0.0.1:{relay.port}\r\n"
+            said += f"authorization: Bearer {relay.token}\r\n\r\n"
+            slow = await dialled(relay, said.encode())
+            size = int((await slow.head()).headers["content-length"])
+            stuck = [await dialled(relay, half(relay)) for _ in range(80)]
+            assert (await relay.get("/health")).status == 200
+            slow.got.body = await slow.reader.readexactly(size)
+            assert slow.got.json["messages"][1]["text"].endswith("end")
+            for one in (slow, *stuck):
+                one.leave()
 
 
 @on_loop
@@ -310,6 +376,36 @@ async def test_a_terminal_that_is_closed_cuts_nothing(place: Place) -> None:
             gate.open()
             assert (await stream.end()).events[-1] == "[DONE]"
             assert await asyncio.wait_for(running.process.wait(), 8) == -signal.SIGHUP
+
+
+def test_a_signal_just_before_a_fork_begins_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would serve a socket that is closed, and hear of no end."""
+    from holychat.commands.serve import workers as module
+    from holychat.commands.serve.host import endings
+    from holychat.commands.serve.status import Status
+
+    mask = signal.pthread_sigmask
+
+    def late(how: int, which: Iterable[int]) -> object:
+        if how == signal.SIG_BLOCK:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return mask(how, which)
+
+    def fork() -> int:
+        raise AssertionError("a worker began")
+
+    monkeypatch.setattr(module.signal, "pthread_sigmask", late)
+    monkeypatch.setattr(module.os, "fork", fork)
+    handlers = {number: signal.getsignal(number) for number in endings()}
+    with socket.socket() as sock:
+        try:
+            ended = module.several(2, lambda _: 0, sock, Status(str, quiet=True))
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            mask(signal.SIG_UNBLOCK, handlers)
+    assert ended == -signal.SIGTERM
+    assert signal.SIGTERM not in mask(signal.SIG_BLOCK, ())
 
 
 @pytest.mark.parametrize("options", [(), ("--workers", "2")])
@@ -483,6 +579,34 @@ async def test_the_log_says_why(place: Place) -> None:
         assert re.match(pattern, line), line
 
 
+@on_loop
+async def test_the_log_says_why_somebody_was_not_let_in(place: Place) -> None:
+    async with Provider() as server:
+        place.provider(server.base_url)
+        async with started(place, "--max-body", "2000") as (relay, running):
+            assert (await relay.post("/chat", b" " * 2001)).status == 413
+            assert (await relay.get("/health", authorization=None)).status == 401
+            assert (await relay.get("/health", host="evil.example")).status == 403
+            assert (await relay.post("/chat", b"{}", content_type="text/plain")).status == 415
+            whole = await relay.get("/")
+            page = await relay.start("HEAD", "/", {})
+            assert (await page.head()).headers["content-length"] == str(len(whole.body))
+            page.leave()
+            running.process.terminate()
+            lines = lines_of((await running.end()).err)
+    patterns = (
+        r"POST /chat 413 \d+B \d+ms body_too_large$",
+        r"GET /health 401 \d+B \d+ms invalid_api_key$",
+        r"GET /health 403 \d+B \d+ms host_not_allowed$",
+        r"POST /chat 415 \d+B \d+ms unsupported_media_type$",
+        rf"GET / 200 {len(whole.body)}B \d+ms$",
+        r"HEAD / 200 0B \d+ms$",
+    )
+    assert len(lines) == len(patterns), lines
+    for pattern, line in zip(patterns, lines, strict=True):
+        assert re.match(pattern, line), line
+
+
 def error_in_stream() -> list[Any]:
     from tests.provider import event
 
@@ -548,6 +672,52 @@ async def test_figures_are_of_all_workers(place: Place) -> None:
             gate.open()
             for one in asked:
                 one.leave()
+
+
+@on_loop
+async def test_metrics_wait_for_the_store_no_longer_than_a_scrape_does(place: Place) -> None:
+    async with Provider() as server:
+        place.provider(server.base_url)
+        server.default = [*answer("Hello")]
+        program = with_values("app", STORED=0.4)
+        async with begun(place, program=program) as (relay, running):
+            assert (await relay.chat("hi")).status == 200
+            text = (await relay.get("/metrics")).body.decode()
+            assert "holychat_store_up 1\n" in text
+            assert 'holychat_calls_total{provider="box"' in text
+            db = sqlite3.connect(place.home / ".local/share/holychat/conversations.db")
+            db.execute("BEGIN IMMEDIATE")
+            asked = await relay.ask("/v1/chat/completions", completion("again"))
+            for _ in range(2):
+                began = time.monotonic()
+                text = (await relay.get("/metrics")).body.decode()
+                assert time.monotonic() - began < 1.5
+                assert "# TYPE holychat_store_up gauge\nholychat_store_up 0\n" in text
+                assert "holychat_relay_requests_total" in text
+                assert "holychat_calls_total" not in text
+            db.rollback()
+            db.close()
+            assert (await asked.end()).status == 200
+            text = (await relay.get("/metrics")).body.decode()
+            assert "holychat_store_up 1\n" in text
+            found = r'holychat_calls_total{provider="box",model="test-model",outcome="answered"} 2'
+            assert found in text
+            running.process.terminate()
+            ended = (await running.end()).err
+    assert all(line.startswith(("POST", "GET")) for line in lines_of(ended)), ended
+
+
+@on_loop
+async def test_metrics_of_a_store_that_is_none_or_broken(place: Place) -> None:
+    async with Provider() as server:
+        place.provider(server.base_url)
+        async with serving(place, "--store", "none") as relay:
+            got = await relay.get("/metrics")
+            assert got.status == 200
+            assert "holychat_store_up" not in got.body.decode()
+        async with serving(place, "--store", str(place.work)) as relay:
+            got = await relay.get("/metrics")
+            assert (got.status, "holychat_store_up 0\n" in got.body.decode()) == (200, True)
 
 
 @pytest.mark.parametrize("workers_", ["1", "2"])

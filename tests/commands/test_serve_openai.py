@@ -608,3 +608,70 @@ async def test_one_model(place: Place) -> None:
             assert (got.status, got.error["code"]) == (404, "model_not_found")
             for path in ("/health/", "/chat/"):
                 assert (await relay.get(path)).error["code"] == "not_found"
+
+
+@on_loop
+async def test_a_tool_call_that_breaks_is_made_anew_where_nobody_saw_it(place: Place) -> None:
+    """In a stream part of it is out, and that is an error; a whole answer is begun anew."""
+    start = event({"choices": [{"index": 0, "delta": {"tool_calls": [
+        {"index": 0, "id": "old", "type": "function", "function": {"name": "f", "arguments": "{"}}
+    ]}}]})  # fmt: skip
+    for words in ([], [chunk("Let me look. ")]):
+        async with Provider() as first, Provider() as second:
+            two(place, first, second)
+            async with serving(place) as relay:
+                first.script(*words, start, Cut())
+                second.script(*tools())
+                got = await relay.chat("hi", tools=[TOOL])
+                assert got.status == 200, got.body
+                message = got.json["choices"][0]["message"]
+                assert [one["id"] for one in message["tool_calls"]] == ["call_1", "call_2"]
+                assert message["tool_calls"][0]["function"]["arguments"] == '{"a": 1}'
+                assert message["content"] is None
+                assert got.headers["x-holychat-provider"] == "spare"
+                first.script(*words, start, Cut())
+                streamed = await relay.chat("hi", tools=[TOOL], stream=True)
+                assert "error" in streamed.events[-1]
+
+
+@on_loop
+async def test_what_comes_beside_plain_text_comes_back(place: Place) -> None:
+    """In whichever chunk it comes; what each chunk says alike is said once."""
+
+    def piece(text: str, choice: Any = (), **more: Any) -> bytes:
+        said = {"index": 0, "delta": {"content": text}, "finish_reason": None, **dict(choice)}
+        fields = {"id": "c", "model": "m", "system_fingerprint": "fp", **more}
+        return event({**fields, "choices": [said]})
+
+    filtered = {"content_filter_results": {"hate": {"filtered": False}}}
+    async with Provider() as server:
+        place.provider(server.base_url)
+        server.default = [
+            piece("a "), piece("b "), piece("c ", filtered), piece("d ", citations=["x"]),
+            piece("e "), piece("f", citations=["x", "y"]), chunk(finish="stop"), DONE,
+        ]  # fmt: skip
+        async with serving(place) as relay:
+            got = await relay.chat("hi", stream=True)
+            whole = (await relay.chat("hi")).json
+    assert got.text == "a b c d e f"
+    chunks = [one for one in got.events[:-1] if one["choices"]]
+    assert [one["citations"] for one in chunks if "citations" in one] == [["x"], ["x", "y"]]
+    assert [one["choices"][0].get("content_filter_results") for one in chunks].count(
+        filtered["content_filter_results"]
+    ) == 1
+    assert whole["citations"] == ["x", "y"]
+    assert whole["choices"][0]["content_filter_results"] == filtered["content_filter_results"]
+    assert whole["system_fingerprint"] == "fp"
+
+
+@on_loop
+async def test_nothing_goes_past_a_limit_by_not_being_kept(place: Place) -> None:
+    async with Provider() as server:
+        place.provider(server.base_url, '[limits]\nday = "1000 tokens"\n')
+        server.default = [*answer("well")]
+        async with serving(place) as relay:
+            got = await relay.chat("hi", max_tokens=5)
+            assert got.status == 200
+            body = completion("hi", max_tokens=5)
+            refused = await relay.post(PATH, body, x_holychat_store="none")
+            assert (refused.status, refused.error["code"]) == (400, "limits_need_the_store")

@@ -219,7 +219,9 @@ def test_a_damaged_part_gives_what_is_documented_or_something_sane(
 ) -> None:
     said = json.loads(as_json(taught(300, 290, 310)))
     whole = from_json(json.dumps(said | {name: wrong}))
-    assert whole == DOCUMENTED or name == "reports"
+    fits = name == "odd" and isinstance(wrong, list) and len(wrong) == 2
+    fits = fits and all(one in (0, 1) for one in wrong)
+    assert whole == DOCUMENTED or name == "reports" or fits
     if name != "reports":
         said[name][at % len(said[name])] = wrong
         one = from_json(json.dumps(said))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, given, settings
@@ -14,11 +14,11 @@ from holychat.core.chat import Finish, Turn
 from holychat.engine import relay
 from holychat.store.conversations import delete
 from holychat.store.db import Database
-from holychat.store.recorder import Recorder
+from holychat.store.recorder import AGAIN, Recorder
 from holychat.store.threads import ending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import pytest
@@ -206,4 +206,74 @@ def test_what_is_said_beside_a_recorder_is_soon_on_the_disk(
     many = len(synced)
     time.sleep(1.2)
     assert len(synced) == many  # there is nothing more to be saved
+    first.close()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def test_nothing_is_kept_again_before_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base one, which owes nothing itself, said so while the file was still locked."""
+    monkeypatch.setattr("holychat.store.db.PATIENCE", 0.05)
+    monkeypatch.setattr("holychat.store.recorder.RETRY", 0.05)
+    monkeypatch.setattr("holychat.store.recorder.ALIVE", 0.1)
+    monkeypatch.setattr("holychat.store.recorder.BREATH", 0.05)
+    path = tmp_path / "c.db"
+    first = Recorder(str(path))
+    opened(first).end(turn("a")).result(5)
+    with locked(path):
+        one = opened(first, "meanwhile")
+        one.end(turn("a")).result(5)
+        time.sleep(1.5)
+        said = first.heard()
+        assert [AGAIN in text for text in said] == [False], said
+        assert not one.keeping
+    eventually(lambda: one.keeping and first.keeping)
+    eventually(lambda: AGAIN in first.heard())
+    assert not first._others
+    first.close()
+    assert first.unkept == []
+
+
+def test_a_locked_store_does_not_hold_up_many_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them waited for the lock at each of its steps, also at the end."""
+    monkeypatch.setattr("holychat.store.db.PATIENCE", 0.5)
+    path = tmp_path / "c.db"
+    first = Recorder(str(path))
+    many = [opened(first, f"p{number}") for number in range(30)]
+    with locked(path):
+        began = time.monotonic()
+        for one in many:
+            one.end(turn("a"))
+            one.caught_up()
+        first.ask(lambda _: None).result(30)  # behind all of them
+        first.close()
+        took = time.monotonic() - began
+    assert took < 5  # two real tries; it was half a second for each step, and more
+    assert len(first.unkept) == 30
+
+
+def test_what_is_written_at_last_is_looked_after_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holychat.store.db.PATIENCE", 0.05)
+    monkeypatch.setattr("holychat.store.recorder.BREATH", 0.0)
+    path = tmp_path / "c.db"
+    first = Recorder(str(path))
+    opened(first).end(turn("a")).result(5)
+    with locked(path):
+        one = opened(first, "meanwhile")
+        one.end(turn("a")).result(5)
+        assert one in first._others
+    assert one.caught_up().result(5)
+    assert not first._others
     first.close()

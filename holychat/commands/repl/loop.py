@@ -181,17 +181,16 @@ class Repl(Voice):
 
     def _warn(self, session: Session) -> None:
         """What is to be said of the store and of a model that is not there any more."""
-        while session.recorder.warnings:
-            self.note(session.recorder.warnings.popleft())
+        for warning in session.recorder.heard():
+            self.note(warning)
 
     async def _watch(self, session: Session) -> None:
         """Say what befalls the store when it does: beside the answer, or above the prompt."""
         while True:
             await asyncio.wrap_future(session.recorder.warned())
-            warnings = session.recorder.warnings
             if self._out is not None:
-                while warnings:
-                    self._out.show(Notice(warnings.popleft()))
+                for warning in session.recorder.heard():
+                    self._out.show(Notice(warning))
             elif self._prompt.is_open:
                 await run_in_terminal(lambda: self._warn(session))
             else:

@@ -184,8 +184,11 @@ async def _serving(
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         await session.aclose()
-        for warning in session.recorder.warnings:
+        for warning in session.recorder.heard():
             status.say(warning)
+        if many := len(session.recorder.unkept):
+            prompts = "1 prompt and its answer are" if many == 1 else f"{many} prompts are"
+            status.say(f"{prompts} not kept")
     return -server.caught if server.caught else Exit.OK
 
 
@@ -193,8 +196,8 @@ async def _warn(session: Session, status: Status) -> None:
     """What befalls the store when nobody is there to be told."""
     while True:
         await asyncio.wrap_future(session.recorder.warned())
-        while session.recorder.warnings:
-            status.say(session.recorder.warnings.popleft())
+        for warning in session.recorder.heard():
+            status.say(warning)
 
 
 async def _bury(session: Session, status: Status) -> None:

@@ -6,7 +6,9 @@ response.
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from holychat.commands.serve.guard import App, Door, Receive, Scope, Send
 
     Streaming = Callable[[Desk, Scope, Receive, Send, Request], Awaitable[None]]
+
+STORED = 2.0  # seconds that /metrics waits for the store; who scrapes waits 10
 
 
 def build(desk: Desk, rules: Door) -> App:
@@ -95,7 +99,7 @@ class _Logged:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        began, seen = time.monotonic(), _Seen(send)
+        began, seen = time.monotonic(), _Seen(send, bodiless=scope.get("method") == "HEAD")
         # Whoever writes a long answer may have to drop a reader who does not read (stream.py).
         scope[SOCKET] = getattr(getattr(send, "__self__", None), "transport", None)
         try:
@@ -118,8 +122,9 @@ class _Logged:
 class _Seen:
     """What went out. `whole`: a response did to its end."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, *, bodiless: bool) -> None:
         self._send = send
+        self._bodiless = bodiless  # uvicorn leaves the body out
         self.status = 0
         self.size = 0
         self.whole = False
@@ -133,7 +138,8 @@ class _Seen:
         elif kind == "websocket.close":
             self.status = self.status or 403  # which uvicorn makes of it
         else:
-            self.size += len(event.get("body") or event.get("text") or b"")
+            if not self._bodiless:
+                self.size += len(event.get("body") or event.get("text") or b"")
             self.whole = not event.get("more_body", False)
         await self._send(event)
 
@@ -243,16 +249,18 @@ async def _metrics(desk: Desk, _: Request) -> Response:
     from holychat.core.tally import Period
     from holychat.engine import statistics
 
-    text = exposition((), {})
-    if desk.session.recorder.keeping:
-        settings = desk.settings
-        said = await desk.session.stored(lambda db: statistics.records(db, Period(), settings))
-        text = exposition(said.entries, said.paces)
-    own = (
-        ("holychat_relay_streams", "Answers that are under way.", "gauge", "streams"),
-        ("holychat_relay_requests_total", "Requests.", "counter", "requests"),
-    )
-    for name, said_of, kind, which in own:  # of all workers: a scrape meets any of them
-        value = desk.status.sums.of(which)
+    text, settings, recorder, sums = "", desk.settings, desk.session.recorder, desk.status.sums
+    own = [
+        ("holychat_relay_streams", "Answers that are under way.", "gauge", sums.of("streams")),
+        ("holychat_relay_requests_total", "Requests.", "counter", sums.of("requests")),
+    ]  # of all workers: a scrape meets any of them
+    if recorder.path is not None:
+        with suppress(HolychatError, TimeoutError):
+            async with asyncio.timeout(STORED):  # what it still does then, nobody hears of
+                found = desk.session.stored(lambda db: statistics.records(db, Period(), settings))
+                said = await found
+            text = exposition(said.entries, said.paces)
+        own.append(("holychat_store_up", "Whether the store answers.", "gauge", int(bool(text))))
+    for name, said_of, kind, value in own:
         text += f"# HELP {name} {said_of}\n# TYPE {name} {kind}\n{name} {value}\n"
     return Response(text, media_type=CONTENT_TYPE)

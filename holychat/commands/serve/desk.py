@@ -140,6 +140,11 @@ class Desk:
         if stores - {"", "none"}:
             raise Refused(400, f"{STORE} must be none, or not there", "bad_header", param=STORE)
         keep = "none" not in stores
+        if not keep and self.session.recorder.path and self.session.purse is not None:
+            for each in self.session.purse.all:
+                if each.scope in ("day", "month"):
+                    what = f"{STORE}: none cannot be had here: the limit of a {each.scope} counts"
+                    raise Refused(400, f"{what} what is kept", "limits_need_the_store", param=STORE)
         choice = await self.choose(asked.body.get("model"))
         return await self.threads.open(
             choice.provider, choice.model, asked, pinned=choice.pinned, keep=keep

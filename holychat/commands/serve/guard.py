@@ -218,6 +218,7 @@ def _allowed() -> dict[str, str]:
 
 async def refuse(scope: Scope, send: Send, refused: Refused) -> None:
     """Answer with an error, before anything else was; also to a WebSocket upgrade."""
+    scope.setdefault(LOG, refused.error["code"] or "")
     headers = {"content-type": "application/json", **refused.headers}
     if scope["type"] == "http":
         await _answer(send, refused.status, headers, refused.body)

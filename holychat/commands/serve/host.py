@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import signal
 import socket
@@ -33,6 +34,7 @@ GRACE = 10.0  # seconds that running answers get at the end
 LAST = 2.0  # seconds for them to say that they were cut
 HEAD = 64 * 1024  # bytes of a request's head
 PATIENCE = 10.0  # seconds that a client may take to send it
+BRIEF = 1.0  # of them, that it keeps where others wait for its place
 CLIENTS = 2048  # connections at the same time; more where more streams are allowed
 FILES = 10_240  # descriptors that are wanted, if they can be had; macOS has no more
 PART = 3  # of them, for clients: an answer needs another one, and the store has some
@@ -118,7 +120,7 @@ class Connection(H11Protocol):
             self._rests = False
             self._wait()
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._busy() and not self.reads():
             self._waiting.pop(self, None)
 
     def handle_websocket_upgrade(self, event: Any) -> None:
@@ -127,8 +129,8 @@ class Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.response_complete:  # and not the next one's, that was sent along
-            self._rests = True
+        self._rests = not self._busy()  # a next one may have been sent along
+        if self._rests or self.reads():
             self._wait()
 
     def _wait(self) -> None:
@@ -136,13 +138,27 @@ class Connection(H11Protocol):
         self._waiting[self] = self.loop.time()
 
     def overdue(self) -> None:
-        """Its time is over: unless it still reads its response."""
+        """Its time is over: unless it still reads its response, or has read it and asked again."""
         unread = self.transport.get_write_buffer_size()
         if unread and unread != self._unread:
             self._unread = unread
             self._wait()
-        else:
+        elif unread or not self._busy():
             self.drop()
+        else:
+            self._waiting.pop(self, None)
+
+    def reads(self) -> bool:
+        """Its response is not all out yet."""
+        return self.transport.get_write_buffer_size() > 0
+
+    def _busy(self) -> bool:
+        """It has a request under way."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def idle(self) -> bool:
+        """It has none, and nothing to read."""
+        return not self._busy() and not self.reads()
 
     def drop(self) -> None:
         self._waiting.pop(self, None)
@@ -238,8 +254,7 @@ class Server(uvicorn.Server):
         if error.errno in SCARCE:
             why = f"for want of descriptors (ulimit -n: {self._files})"
             self._desk.status.rarely(f"no more clients get in, {why}")
-            for _ in range(len(self._waiting) // 4 + 1):
-                self._make_room()
+            self._make_room(len(self._waiting) // 4 + 1)
         elif not isinstance(error, ConnectionError):
             self._desk.status.rarely(f"a client does not get in: {error.strerror}")
         await asyncio.sleep(0.1)
@@ -255,18 +270,21 @@ class Server(uvicorn.Server):
             task.exception()  # whoever left before it was in
 
     async def _room(self) -> None:
-        """Until there is room for one more."""
+        """Until there is room for one more. Who comes meanwhile waits in the kernel."""
         while len(self.server_state.connections) + len(self._joining) >= self._most:
             said = f"{self._most} connections are open: new ones take the place of idle ones"
             self._desk.status.rarely(said)
             await asyncio.sleep(0 if self._make_room() else 0.05)
 
-    def _make_room(self) -> bool:
-        """Close the one that has been without a request for the longest time."""
-        for connection in self._waiting:
+    def _make_room(self, many: int = 1) -> bool:
+        """Close so many of those that have been without a request for the longest time; whoever has
+        just come may have sent one, and whoever still reads has had one."""
+        before = time.monotonic() - BRIEF
+        late = itertools.takewhile(lambda one: one[1] <= before, self._waiting.items())
+        found = [*itertools.islice((one for one, _ in late if one.idle()), many)]
+        for connection in found:
             connection.drop()
-            return True
-        return False
+        return bool(found)
 
     def _sweep(self) -> None:
         before = time.monotonic() - PATIENCE  # which is asyncio's clock

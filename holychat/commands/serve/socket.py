@@ -166,7 +166,7 @@ class Talk:
             async with asyncio.timeout(stream.SLOW):
                 await self._socket.send_text(data.decode())
         except TimeoutError as error:
-            self._desk.note("a client did not read its answer, and was dropped")
+            self._desk.status.rarely("a client did not read its answer, and was dropped")
             self._abort()
             raise Left from error
         except (WebSocketDisconnect, RuntimeError) as error:  # RuntimeError: it was closed

@@ -207,7 +207,7 @@ async def put(desk: Desk, scope: Scope, send: Send, event: dict[str, Any]) -> No
         async with asyncio.timeout(SLOW):
             await send(event)
     except TimeoutError as error:
-        desk.note("a client did not read its answer, and was dropped")
+        desk.status.rarely("a client did not read its answer, and was dropped")
         _drop(scope)
         raise Left from error
 
@@ -244,6 +244,7 @@ async def attended(
 async def collected(desk: Desk, chat: Chat, prompt: str, scope: Scope, receive: Receive) -> Any:
     """The turn in one piece, with its deltas; None where the client left before its end."""
     deltas: list[Delta] = []
+    chat.rules = chat.rules._replace(held=True)
     try:
         work, stopped = await attended(desk, receive, _all(desk, chat, prompt, deltas))
     finally:
@@ -263,6 +264,9 @@ async def _all(desk: Desk, chat: Chat, prompt: str, deltas: list[Delta]) -> Turn
         async for event in events:
             if isinstance(event, Delta):
                 deltas.append(event)
+            elif isinstance(event, Attempt):
+                if not event.partial:  # it begins anew
+                    deltas.clear()
             elif isinstance(event, Notice):
                 desk.note(event.text)
             elif isinstance(event, Done):
@@ -295,8 +299,8 @@ def settle(desk: Desk, scope: Scope, chat: Chat) -> None:
     turn = chat.latest
     desk.spent(turn)
     desk.remember(chat)
-    for _ in range(len(chat.recorder.warnings)):
-        desk.note(chat.recorder.warnings.popleft())
+    for warning in chat.recorder.heard():
+        desk.note(warning)
     if turn is not None:
         why = f": {one_line(turn.failure.what)}" if turn.failure is not None else ""
         scope[LOG] = f"{turn.provider or '-'} {desk.price(turn.usage)}{why}"

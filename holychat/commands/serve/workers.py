@@ -92,6 +92,9 @@ class _Workers:
     def _fork(self, place: int) -> None:
         # A signal between the fork and the note of it would be passed on to all but this one.
         signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+        if self._caught:  # just before: the socket is closed
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
+            return
         pid = os.fork()
         if pid == 0:
             for each in self._signals:
