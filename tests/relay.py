@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -163,11 +164,30 @@ async def started(
 ) -> AsyncIterator[tuple[Relay, Running]]:
     """The process, and the way to talk with it."""
     async with place.start("serve", "--port", "0", *options, **environ) as running:
-        await running.until(b"\n")
-        link = running.out.decode().strip()
-        base, _, token = link.partition("/#token=")
-        host, _, port = base.removeprefix("http://").rpartition(":")
-        yield Relay(host.strip("[]"), int(port), token), running
+        yield await _at(running), running
+
+
+@asynccontextmanager
+async def hurried(place: Place, change: str, *options: str) -> AsyncIterator[tuple[Relay, Running]]:
+    """`started`, with a constant of ours changed, as in `socket.IDLE = 1`."""
+    code = f"from holychat.commands.serve import desk, host, socket, stream; {change}"
+    program = (sys.executable, "-c", f"{code}; from holychat import __main__; __main__.main()")
+    async with place.start("serve", "--port", "0", *options, program=program) as running:
+        yield await _at(running), running
+
+
+async def ended(running: Running) -> str:
+    """Its stderr, after it was asked to stop."""
+    running.process.terminate()
+    return (await running.end()).err
+
+
+async def _at(running: Running) -> Relay:
+    """By the link that it prints."""
+    await running.until(b"\n")
+    base, _, token = running.out.decode().strip().partition("/#token=")
+    host, _, port = base.removeprefix("http://").rpartition(":")
+    return Relay(host.strip("[]"), int(port), token)
 
 
 @asynccontextmanager

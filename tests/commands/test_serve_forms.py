@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,13 +27,11 @@ from tests.provider import (
     until,
     usage,
 )
-from tests.relay import Relay, completion, serving, started
+from tests.relay import Relay, completion, ended, hurried, serving, started
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.process import Running
 
 PATH = "/v1/chat/completions"
 PRICES = '[prices."box/test-model"]\ninput = "1"\noutput = "2"\n'
@@ -63,23 +60,6 @@ def role(fingerprint: str, model: str = "test-model") -> bytes:
     delta = {"role": "assistant", "content": ""}
     said = {"model": model, "system_fingerprint": fingerprint}
     return event({**said, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
-
-
-@asynccontextmanager
-async def hurried(place: Place, code: str, *options: str) -> AsyncIterator[tuple[Relay, Running]]:
-    """A relay whose patience is `code`'s."""
-    run = f"from holychat.commands.serve import desk, stream; {code}"
-    program = (sys.executable, "-c", f"{run}; from holychat import __main__; __main__.main()")
-    async with place.start("serve", "--port", "0", *options, program=program) as running:
-        await running.until(b"\n")
-        base, _, token = running.out.decode().strip().partition("/#token=")
-        yield Relay("127.0.0.1", int(base.rpartition(":")[2]), token), running
-
-
-async def ended(running: Running) -> str:
-    """What it wrote to stderr."""
-    running.process.terminate()
-    return (await running.end()).err
 
 
 # --- The head of a stream ---------------------------------------------------------------------

@@ -9,7 +9,6 @@ import signal
 import socket as sockets
 import sqlite3
 import struct
-import sys
 from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -18,13 +17,12 @@ import pytest
 
 from tests.process import PATIENT, Place
 from tests.provider import Gate, Hang, Provider, answer, chunk, error, on_loop, until
-from tests.relay import Relay, serving, started
+from tests.relay import Relay, ended, hurried, serving, started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.process import Running
 
 pytest.importorskip("websockets")
 PRICES = '[prices."box/test-model"]\ninput = "1"\noutput = "2"\n'
@@ -140,23 +138,6 @@ async def wired(relay: Relay, room: int = 0) -> AsyncIterator[Wire]:
         yield wire
     finally:
         wire.leave()
-
-
-@asynccontextmanager
-async def hurried(place: Place, change: str, *options: str) -> AsyncIterator[tuple[Relay, Running]]:
-    """A relay with a constant of ours changed, as in `socket.IDLE = 1`."""
-    code = f"from holychat.commands.serve import host, socket, stream; {change};"
-    program = (sys.executable, "-c", f"{code} from holychat import __main__; __main__.main()")
-    async with place.start("serve", "--port", "0", *options, program=program) as running:
-        await running.until(b"\n")
-        base, _, token = running.out.decode().strip().partition("/#token=")
-        yield Relay("127.0.0.1", int(base.rpartition(":")[2]), token), running
-
-
-async def ended(running: Running) -> str:
-    """Its stderr, after it was asked to stop."""
-    running.process.terminate()
-    return (await running.end()).err
 
 
 async def streams(relay: Relay) -> int:
