@@ -517,8 +517,9 @@ class Recorder:
         if self._trouble is not None and not _is(self._trouble, "passing"):
             self._warn()
             return
-        if (refusal := self._just_refused()) is not None:
-            self._trouble = self._trouble or refusal
+        if (refused := self._just_refused()) is not None:
+            self._tried, error = refused
+            self._trouble = self._trouble or error
             return
         try:
             self._look_again()
@@ -535,14 +536,13 @@ class Recorder:
         else:
             self._recover()
 
-    def _just_refused(self) -> Exception | None:
-        """The trouble of whoever tried a moment ago, where there are many: each try waits for the
-        lock, and all of them together would hold everything up."""
+    def _just_refused(self) -> tuple[float, Exception] | None:
+        """When whoever tried a moment ago met which trouble, where there are many: each try waits
+        for the lock, and all of them together would hold everything up."""
         root = self._beside or self
         if root._refused is None or not root._others:  # noqa: SLF001 - ours
             return None
-        at, error = root._refused  # noqa: SLF001
-        return error if time.monotonic() < at + BREATH else None
+        return root._refused if time.monotonic() < root._refused[0] + BREATH else None  # noqa: SLF001
 
     def _unless_in_trouble(self) -> None:
         if self._trouble is None:

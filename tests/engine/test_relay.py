@@ -262,6 +262,35 @@ def test_a_locked_store_does_not_hold_up_many_of_them(
     assert len(first.unkept) == 30
 
 
+def test_a_locked_store_is_tried_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the clock of `ALIVE`, also by those that did not try themselves: each try takes long."""
+    monkeypatch.setattr("holychat.store.db.PATIENCE", 0.05)
+    monkeypatch.setattr("holychat.store.recorder.RETRY", 0.05)
+    monkeypatch.setattr("holychat.store.recorder.BREATH", 0.2)
+    monkeypatch.setattr("holychat.store.recorder.SOON", 0.1)
+    path = tmp_path / "c.db"
+    first = Recorder(str(path))
+    many = [opened(first, f"p{number}") for number in range(5)]
+    eventually(lambda: not first._soft)  # the base itself has nothing to write
+    with locked(path):
+        for one in many:
+            one.end(turn("a")).result(5)
+        tried: list[object] = []
+        careful = Recorder._careful
+
+        def counted(self: Recorder, what: Any) -> Any:
+            tried.append(self)
+            return careful(self, what)
+
+        monkeypatch.setattr(Recorder, "_careful", counted)
+        time.sleep(2)  # less than ALIVE
+        assert tried == []
+    first.close()
+    assert first.unkept == []
+
+
 def test_what_is_written_at_last_is_looked_after_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
